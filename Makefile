@@ -1,0 +1,48 @@
+# `make demo` runs the main job, `make test` the tests, `make lint` ruff and mypy. Each sets up
+# .venv first, once: it is done again only when what it is made from changes.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
+DEMO := demo
+
+.PHONY: demo test lint format clean
+
+demo: $(INSTALLED)
+	@rm -rf $(DEMO)
+	@set -e; PATH="$(CURDIR)/$(BIN):$$PATH"; say() { printf '\n\033[1m$$ %s\033[0m\n' "$$*"; "$$@"; }; \
+	say pubmark annotate jobs/sample/pubmed_sample.xml --to $(DEMO); \
+	say pubmark sql --from $(DEMO) "SELECT entity_type, lower(text) AS mention, count(*) AS mentions, \
+	  count(DISTINCT pmid) AS citations FROM mentions GROUP BY ALL \
+	  QUALIFY row_number() OVER (PARTITION BY entity_type ORDER BY count(*) DESC, mention) <= 5 \
+	  ORDER BY entity_type, mentions DESC, mention"; \
+	say pubmark show 99000002 --from $(DEMO); \
+	cat docs/demo-next.txt
+
+test: $(INSTALLED)
+	$(BIN)/pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) $(DEMO) build *.egg-info
+
+# PyTorch's own index is asked only where pip does not find the CPU build by itself.
+$(INSTALLED): requirements/cpu.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "pubmark's pinned packages are for Python 3.11; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "Setting up $(VENV): about 3 GB, a few minutes ..." >&2
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP_INSTALL) -r requirements/cpu.txt || \
+	  $(PIP_INSTALL) -r requirements/cpu.txt --extra-index-url https://download.pytorch.org/whl/cpu
+	@$(PIP_INSTALL) --no-build-isolation --editable .
+	@touch $@

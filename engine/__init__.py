@@ -1,0 +1,1 @@
+"""The steps: reading, splitting, prompting, generating, aligning, storing. Imports schemas only."""

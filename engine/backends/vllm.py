@@ -1,0 +1,97 @@
+"""vLLM's asynchronous engine, the same for its GPU build and its CPU build.
+
+The only module that imports vllm, and only when an engine starts. Prompts come as token ids and
+completions leave as token ids: vLLM loads no tokenizer and detokenises nothing.
+"""
+
+import itertools
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from engine.backends.base import Completion, EngineSettings
+from engine.checkpoint import Checkpoint
+from schemas.errors import EngineDied
+
+
+class VllmBackend:
+    """One ``AsyncLLM`` with a checkpoint; its engine runs in a process of its own."""
+
+    def __init__(self, checkpoint: Checkpoint, settings: EngineSettings, temperature: float):
+        _set_environment(settings)
+        from vllm import SamplingParams
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.sampling_params import RequestOutputKind
+        from vllm.v1.engine.async_llm import AsyncLLM
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        options: dict[str, Any] = {}
+        if settings.speculative_tokens:
+            # A completion repeats its prompt, so looking the next tokens up there is often right.
+            options["speculative_config"] = {
+                "method": "ngram",
+                "num_speculative_tokens": settings.speculative_tokens,
+                "prompt_lookup_min": 2,
+                "prompt_lookup_max": 4,
+            }
+        if not settings.gpu:
+            # Compiling costs a minute at every start and gains little at this size on a CPU.
+            options["enforce_eager"] = True
+        self._engine = AsyncLLM.from_engine_args(
+            AsyncEngineArgs(
+                model=checkpoint.path,
+                skip_tokenizer_init=True,
+                generation_config="vllm",  # nothing from the checkpoint may change sampling
+                trust_remote_code=False,
+                max_model_len=checkpoint.context_tokens,
+                max_num_seqs=settings.max_concurrent_prompts,
+                tensor_parallel_size=settings.tensor_parallel_size,
+                enable_prefix_caching=True,
+                disable_log_stats=True,
+                **options,
+            )
+        )
+        self._dead_error = EngineDeadError
+        self._ids = itertools.count()
+        self._params = SamplingParams(
+            temperature=temperature,
+            logprobs=0,  # of the generated token alone
+            detokenize=False,
+            stop_token_ids=list(checkpoint.stop_token_ids),
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        self._stop = frozenset(checkpoint.stop_token_ids)
+
+    async def generate(self, token_ids: Sequence[int], max_tokens: int) -> Completion:
+        """See :class:`engine.backends.base.Backend`."""
+        params = self._params.clone()
+        params.max_tokens = max_tokens
+        try:
+            async for output in self._engine.generate(
+                {"prompt_token_ids": list(token_ids)}, params, str(next(self._ids))
+            ):
+                final = output
+        except self._dead_error as e:
+            raise EngineDied(str(e)) from e
+        answer = final.outputs[0]
+        ids = list(answer.token_ids)
+        logprobs = [entry[token].logprob for entry, token in zip(answer.logprobs, ids, strict=True)]
+        if ids and ids[-1] in self._stop:
+            ids, logprobs = ids[:-1], logprobs[:-1]
+        return Completion(ids, logprobs, "length" if answer.finish_reason == "length" else "stop")
+
+    def close(self) -> None:
+        """Stop the engine's process."""
+        self._engine.shutdown()
+
+
+def _set_environment(settings: EngineSettings) -> None:
+    """vLLM reads these when it is imported, and passes them on to its engine process."""
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    if not settings.gpu:
+        # Without it, half of the machine's memory goes to the cache of each engine.
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(settings.cpu_kv_cache_gb))
+        # "auto" binds the engines of one machine all to the same cores.
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+        os.environ["OMP_NUM_THREADS"] = str(settings.threads)

@@ -1,0 +1,80 @@
+"""Connecting to Ray: the cluster that the environment names, else one on this machine."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+from ray.data import DataContext
+
+_LOCAL_OBJECT_STORE_BYTES = 1 << 30
+"""Batches are small and stream: a gigabyte is plenty, where Ray would reserve 30% of the memory."""
+
+
+@contextmanager
+def connected(verbose: bool = False) -> Iterator[None]:
+    """Be connected to Ray within the block.
+
+    RAY_ADDRESS, which ``ray job submit`` sets, names a cluster; without it a cluster of this
+    machine's cores is started, and stopped at the end. A connection that is there is used and
+    left as it is.
+    """
+    if ray.is_initialized():
+        _configure_data(verbose)
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray warns of its own accelerator variables and dedups logs in ways that are of use to its
+    # developers; our users see our lines.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    level = logging.INFO if verbose else logging.ERROR
+    common = {"log_to_driver": verbose, "logging_level": level, "include_dashboard": False}
+    if os.environ.get("RAY_ADDRESS"):
+        common.pop("include_dashboard")
+        ray.init(**common)
+    else:
+        ray.init(
+            address="local",
+            num_cpus=os.cpu_count() or 1,
+            object_store_memory=_LOCAL_OBJECT_STORE_BYTES,
+            **common,
+        )
+    _configure_data(verbose)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _configure_data(verbose: bool) -> None:
+    context = DataContext.get_current()
+    # Blocks travel as they are read; large ones would hold the engines up until a file is read.
+    context.target_max_block_size = 256 << 10
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    if not verbose:
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def pool_resources(max_engines: int, tensor_parallel_size: int) -> tuple[float, float, int]:
+    """What one engine takes: Ray CPUs, GPUs, and threads for its arithmetic.
+
+    With GPUs in the cluster an engine has ``tensor_parallel_size`` of them. Without, the engines
+    share the cores of one node, and one core's worth is left to the reading and aligning tasks,
+    which could not run at all otherwise.
+    """
+    resources = ray.cluster_resources()
+    if resources.get("GPU", 0) >= 1 or _autoscales():
+        return 1.0, float(tensor_parallel_size), 1
+    cores = int(resources.get("CPU", 1))
+    if cores <= 1:
+        return 0.0, 0.0, 1
+    share = (cores - 1) / max_engines
+    return (float(int(share)) if share >= 1 else round(share, 2)), 0.0, max(1, cores // max_engines)
+
+
+def _autoscales() -> bool:
+    """Whether GPU nodes may yet join: a cluster's launcher says so by its head's own resource."""
+    return ray.cluster_resources().get("pubmark_gpu_workers", 0) > 0

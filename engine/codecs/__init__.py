@@ -1,0 +1,21 @@
+"""Mentions to target text for tuning, completions to marked pieces for annotating.
+
+One module per codec, named as a task names it, with ``encode`` and ``decode``.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from engine.codecs import mark
+from engine.codecs.marked import Marked
+from schemas.spans import Span
+
+
+class Codec(NamedTuple):
+    """Both directions of one codec."""
+
+    encode: Callable[[str, Sequence[Span]], str]
+    decode: Callable[[str], Marked]
+
+
+CODECS = {"mark": Codec(mark.encode, mark.decode)}

@@ -1,0 +1,70 @@
+"""What a run has done so far, counted from the batches that come back."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.annotations import STATUSES
+
+
+@dataclass
+class Figures:
+    """Counts over finished rows. ``busy`` holds, by engine, the times between which it had work."""
+
+    rows: int = 0
+    mentions: int = 0
+    prompts: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    statuses: Counter[str] = field(default_factory=Counter)
+    unplaced: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    by_engine: Counter[str] = field(default_factory=Counter)
+    engine_start_seconds: float = 0.0
+    busy: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+
+    def add(self, batch: pa.Table) -> None:
+        """Count a batch of FINISHED_SCHEMA."""
+        self.rows += len(batch)
+        self.mentions += _sum(pc.list_value_length(batch["mentions"]))
+        self.prompts += _sum(batch["prompt_count"])
+        self.prompt_tokens += _sum(batch["prompt_tokens"])
+        self.completion_tokens += _sum(batch["completion_tokens"])
+        self.statuses.update(batch["status"].to_pylist())
+        self.unplaced.update(pc.list_flatten(batch["unplaced"]).to_pylist())
+        self.errors.update(e.split(":", 1)[0] for e in batch["error"].drop_null().to_pylist())
+        self.by_engine.update(batch["engine"].to_pylist())
+        self.engine_start_seconds = max(
+            self.engine_start_seconds, pc.max(batch["engine_start_seconds"]).as_py() or 0.0
+        )
+        spans = zip(*(batch[n].to_pylist() for n in ("engine", "started", "finished")), strict=True)
+        for engine, started, finished in set(spans):
+            self.busy.setdefault(engine, []).append((started, finished))
+
+    def status_counts(self) -> dict[str, int]:
+        """Rows by status, zeros included."""
+        return {s: self.statuses[s] for s in STATUSES}
+
+    def generating_seconds(self) -> float:
+        """From the first batch's start to the last one's end."""
+        times = [t for spans in self.busy.values() for t in spans]
+        return max(e for _, e in times) - min(s for s, _ in times) if times else 0.0
+
+    def busy_share(self) -> float | None:
+        """Share of its time from first to last batch in which an engine had work, on average."""
+        shares = []
+        for spans in self.busy.values():
+            covered, reached = 0.0, -np.inf
+            for start, end in sorted(spans):
+                covered += max(0.0, end - max(start, reached))
+                reached = max(reached, end)
+            length = reached - min(s for s, _ in spans)
+            shares.append(covered / length if length > 0 else 1.0)
+        return float(np.mean(shares)) if shares else None
+
+
+def _sum(values: pa.ChunkedArray) -> int:
+    return pc.sum(values).as_py() or 0

@@ -1,0 +1,163 @@
+"""Completions to rows of the annotations table: the CPU step after the engines.
+
+Reads GENERATED_SCHEMA; leaves FINISHED_SCHEMA. The offset invariant is enforced here, where rows
+are made: a mention whose text is not what stands at its span never leaves this module.
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from engine.align import align_mentions
+from engine.checkpoint import load_checkpoint
+from engine.codecs import CODECS, Codec
+from engine.generate import GENERATED_SCHEMA
+from engine.tokenizer import Decoded, PromptTokenizer, load_tokenizer
+from schemas.annotations import ANNOTATIONS_SCHEMA
+from schemas.spans import Span
+
+_FIGURES = ("prompt_tokens", "completion_tokens", "engine", "engine_start_seconds", "started",
+            "finished")  # fmt: skip
+
+FINISHED_SCHEMA = pa.schema(
+    [
+        *ANNOTATIONS_SCHEMA,
+        pa.field("prompt_count", pa.int32()),
+        pa.field("unplaced", pa.list_(pa.string())),
+        *(GENERATED_SCHEMA.field(n) for n in _FIGURES),
+    ]
+)
+"""The table's columns, then what the run's figures are made of: they are not stored by row."""
+
+
+@dataclass(slots=True)
+class _Found:
+    """What the completions of one citation gave. ``failures`` holds ``stage: reason`` for each
+    prompt that gave nothing, ``unplaced`` a reason for each mark that has no place."""
+
+    mentions: dict[tuple[int, int, str], dict[str, Any]] = field(default_factory=dict)
+    unplaced: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+
+def finish(
+    batch: pa.Table,
+    checkpoint_ref: str,
+    codec: str,
+    annotator: str,
+    run_id: str,
+    store_text: bool,
+) -> pa.Table:
+    """Decode and align the completions of a batch of citations."""
+    tokenizer = load_tokenizer(load_checkpoint(checkpoint_ref).path)
+    now = datetime.now(UTC)
+    rows = []
+    for row in batch.to_pylist():
+        found = _read_completions(row, tokenizer, CODECS[codec])
+        status, error = _judge(row, found.failures)
+        rows.append(
+            row
+            | {
+                "text": row["text"] if store_text else None,
+                # Ordered by (start, end, entity_type).
+                "mentions": [found.mentions[key] for key in sorted(found.mentions)],
+                "status": status,
+                "error": error,
+                "annotator": annotator,
+                "run_id": run_id,
+                "annotated_at": now,
+                "prompt_count": len(row["prompts"]),
+                "unplaced": found.unplaced,
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=FINISHED_SCHEMA)
+
+
+def _judge(row: dict[str, Any], failures: list[str]) -> tuple[str, str | None]:
+    """Status and error of a citation."""
+    if row["error"]:  # no prompts could be made of it
+        return "failed", row["error"]
+    if failures:
+        prompts = len(row["prompts"])
+        status = "partial" if len(failures) < prompts else "failed"
+        return status, f"{failures[0]} ({len(failures)} of {prompts} prompts failed)"
+    return ("ok" if row["text"] else "empty"), None
+
+
+def _read_completions(row: dict[str, Any], tokenizer: PromptTokenizer, codec: Codec) -> _Found:
+    """Take the mentions of one citation from its completions, each span and type once."""
+    found = _Found()
+    starts = [s["start"] for s in row["sentences"]]
+    for prompt, completion in zip(row["prompts"], row["completions"], strict=True):
+        if completion["error"]:
+            found.failures.append(f"generate: {completion['error']}")
+            continue
+        try:
+            mentions, unplaced = _align(row["text"], starts, prompt, completion, tokenizer, codec)
+        except Exception as e:  # one prompt's trouble is its own
+            found.failures.append(f"align: {type(e).__name__}: {e}")
+            continue
+        found.unplaced += unplaced
+        for mention in mentions:
+            key = (mention["start"], mention["end"], mention["entity_type"])
+            found.mentions.setdefault(key, mention)
+    return found
+
+
+def _align(
+    text: str,
+    starts: list[int],
+    prompt: dict[str, Any],
+    completion: dict[str, Any],
+    tokenizer: PromptTokenizer,
+    codec: Codec,
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Mentions of one completion, and the reasons of the marks that have no place.
+
+    ``starts`` are where the citation's sentences begin.
+
+    Raises:
+        ValueError: if a span does not hold its mention, which would be a fault of the aligner.
+    """
+    decoded = tokenizer.decode(completion["token_ids"])
+    source = text[prompt["start"] : prompt["end"]]
+    alignment = align_mentions(
+        source, codec.decode(decoded.text), truncated=completion["finish"] == "length"
+    )
+    mentions = []
+    for placed in alignment.placed:
+        span = placed.span.shift(prompt["start"])
+        surface = text[span.start : span.end]
+        if not surface or surface != source[placed.span.start : placed.span.end]:
+            raise ValueError(f"span {tuple(span)} does not hold its mention")
+        mentions.append(
+            {
+                "start": span.start,
+                "end": span.end,
+                "text": surface,
+                "entity_type": prompt["entity_type"],
+                "score": _score(
+                    decoded, completion["logprobs"], placed.mark.opened, placed.mark.closed
+                ),
+                "grade": placed.grade,
+                "sentence": bisect_right(starts, span.start) - 1,
+                "identifier": None,
+            }
+        )
+    return mentions, alignment.unplaced
+
+
+def _score(decoded: Decoded, logprobs: Sequence[float], *markers: Span) -> float:
+    """The lowest probability of a token that has a character of one of the markers."""
+    lowest = 0.0
+    start = 0
+    for end, logprob in zip(decoded.ends, logprobs, strict=True):
+        if any(start < m.end and m.start < end for m in markers):
+            lowest = min(lowest, logprob)
+        start = end
+    return math.exp(lowest)

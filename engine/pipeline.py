@@ -1,0 +1,167 @@
+"""The steps joined into one Ray Dataset: read → prepare → generate → finish.
+
+The only module that knows all steps. Enters: planned shards and an annotator. Leaves: finished
+rows, batch by batch, while the engines go on. Left to others: committing them.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, Dataset
+from ray.data.block import Block, BlockMetadata
+from ray.data.datasource import Datasource, ReadTask
+
+from engine.finish import finish
+from engine.annotator import Annotator
+from engine.backends.base import EngineSettings
+from engine.generate import EngineActor
+from engine.prepare import prepare
+from engine.sources.read import SCAN_SCHEMA, read_citations, scan_shard
+from engine.sources.shards import Shard
+from schemas.citation import CITATION_SCHEMA
+
+MAX_RETRIES = 3
+"""How often a dead engine is replaced and its batches are run again; Ray's default is for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The engines of a run: at least, at most, and what each takes of a node.
+
+    ``batch_citations`` travel together; an engine has ``batches`` of them at once, so that it
+    never drains between two.
+    """
+
+    min_engines: int = 1
+    max_engines: int = 1
+    cpus: float = 1.0
+    gpus: float = 0.0
+    batch_citations: int = 16
+    batches: int = 4
+
+
+def scan(shards: list[Shard]) -> pa.Table:
+    """The keys of all shards, one row of SCAN_SCHEMA each, read in parallel."""
+    dataset = _read(shards, [partial(_scan, s, i) for i, s in enumerate(shards)], SCAN_SCHEMA)
+    tables = list(dataset.iter_batches(batch_size=None, batch_format="pyarrow"))
+    return pa.concat_tables(t.cast(SCAN_SCHEMA) for t in tables)
+
+
+def prepared(
+    shards: list[Shard], wanted: list[np.ndarray], annotator: Annotator, batch_citations: int
+) -> Dataset:
+    """The wanted citations of the shards with their prompts (PREPARED_SCHEMA), streaming."""
+    chosen = [(s, mask) for s, mask in zip(shards, wanted, strict=True) if mask.any()]
+    reads = [
+        partial(_citations, shard, np.packbits(mask), len(mask), batch_citations)
+        for shard, mask in chosen
+    ]
+    return _read([s for s, _ in chosen], reads, CITATION_SCHEMA).map_batches(
+        prepare,
+        batch_size=batch_citations,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        fn_kwargs={
+            "checkpoint_ref": annotator.checkpoint.ref,
+            "task_json": annotator.task.model_dump_json(),
+        },
+    )
+
+
+def annotate(
+    citations: Dataset,
+    annotator: Annotator,
+    backend: str,
+    settings: EngineSettings,
+    pool: Pool,
+    run_id: str,
+    store_text: bool,
+) -> Iterator[pa.Table]:
+    """Yield finished rows (FINISHED_SCHEMA) of prepared citations, in no order, as they come.
+
+    Raises:
+        ray.exceptions.RayError: if engines died more often than MAX_RETRIES.
+    """
+    generated = citations.map_batches(
+        EngineActor,
+        batch_size=pool.batch_citations,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        compute=ActorPoolStrategy(
+            min_size=pool.min_engines,
+            max_size=pool.max_engines,
+            max_tasks_in_flight_per_actor=pool.batches + 2,
+        ),
+        max_concurrency=pool.batches,
+        num_cpus=pool.cpus,
+        num_gpus=pool.gpus,
+        max_restarts=MAX_RETRIES,
+        max_task_retries=MAX_RETRIES,
+        fn_constructor_kwargs={
+            "backend": backend,
+            "checkpoint_ref": annotator.checkpoint.ref,
+            "settings": settings,
+            "temperature": annotator.task.decoding.temperature,
+        },
+    )
+    finished = generated.map_batches(
+        finish,
+        batch_size=None,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        fn_kwargs={
+            "checkpoint_ref": annotator.checkpoint.ref,
+            "codec": annotator.task.codec,
+            "annotator": annotator.fingerprint,
+            "run_id": run_id,
+            "store_text": store_text,
+        },
+    )
+    yield from finished.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+
+
+def _scan(shard: Shard, index: int) -> Iterable[Block]:
+    yield scan_shard(shard, index)
+
+
+def _citations(
+    shard: Shard, packed: np.ndarray, count: int, batch_rows: int
+) -> Iterable[Block]:
+    wanted = np.unpackbits(packed, count=count).astype(bool)
+    for batch in read_citations(shard, wanted, batch_rows):
+        yield pa.Table.from_batches([batch])
+
+
+def _read(
+    shards: list[Shard], reads: list[Callable[[], Iterable[Block]]], schema: pa.Schema
+) -> Dataset:
+    return ray.data.read_datasource(
+        _ShardSource(shards, reads, schema), override_num_blocks=max(1, len(shards))
+    )
+
+
+class _ShardSource(Datasource):
+    """One read task per shard, which yields blocks while it reads."""
+
+    def __init__(
+        self, shards: list[Shard], reads: list[Callable[[], Iterable[Block]]], schema: pa.Schema
+    ):
+        super().__init__()
+        self._shards, self._reads, self._schema = shards, reads, schema
+
+    def get_name(self) -> str:
+        return "Citations"
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        return None
+
+    def get_read_tasks(self, parallelism: int, *args: Any, **kwargs: Any) -> list[ReadTask]:
+        return [
+            ReadTask(read, BlockMetadata(None, None, None, (shard.uri,)), schema=self._schema)
+            for shard, read in zip(self._shards, self._reads, strict=True)
+        ]

@@ -1,0 +1,125 @@
+"""Sentences and entity types to prompts, as token ids.
+
+A prompt is three pieces, tokenised apart and joined: what the template has before the text, the
+text, what it has after. So the shared part is the same ids whatever follows, which is what the
+prefix cache needs, and text cannot forge a special token.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.tokenizer import PromptTokenizer
+from schemas.errors import UsageError
+from schemas.spans import Span, trim
+from schemas.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One question to the model: mark ``entity_type`` in ``unit`` of a citation's text."""
+
+    unit: Span
+    entity_type: str
+    token_ids: list[int]
+    max_tokens: int
+
+
+class Prompter:
+    """Makes a task's prompts for one checkpoint.
+
+    Raises:
+        UsageError: if the template leaves no room for text in the checkpoint's context.
+    """
+
+    def __init__(self, task: Task, tokenizer: PromptTokenizer, context_tokens: int):
+        self._task = task
+        self._tokenizer = tokenizer
+        self._pieces = {
+            name: tuple(tokenizer.encode_template(piece) for piece in task.pieces(name))
+            for name in task.entity_types
+        }
+        overhead = max(len(before) + len(after) for before, after in self._pieces.values())
+        decoding = task.decoding
+        room = context_tokens - overhead - decoding.max_tokens_extra - 1
+        fits = int(room / (1 + decoding.max_tokens_per_text_token))
+        self.max_text_tokens = min(task.max_text_tokens, fits)
+        if self.max_text_tokens < 8:
+            raise UsageError(
+                f"the template takes {overhead} of {context_tokens} tokens of context, which leaves"
+                f" {max(fits, 0)} for text; expected at least 8"
+            )
+
+    def make_prompts(self, text: str, sentences: Sequence[Span]) -> list[Prompt]:
+        """The prompts of one citation: by place in the text, then in the order of the types."""
+        prompts = []
+        for unit, ids in self._units(text, sentences):
+            limit = math.ceil(len(ids) * self._task.decoding.max_tokens_per_text_token)
+            for name, (before, after) in self._pieces.items():
+                prompts.append(
+                    Prompt(
+                        unit,
+                        name,
+                        [*before, *ids, *after],
+                        limit + self._task.decoding.max_tokens_extra,
+                    )
+                )
+        return prompts
+
+    def _units(self, text: str, sentences: Sequence[Span]) -> list[tuple[Span, list[int]]]:
+        surfaces = [text[s.start : s.end] for s in sentences]
+        encodings = self._tokenizer.encode_texts(surfaces)
+        units: list[tuple[Span, list[int]]] = []
+        for sentence, encoding in zip(sentences, encodings, strict=True):
+            if len(encoding.ids) > self.max_text_tokens:
+                units += self._split(text, sentence)
+            else:
+                units.append((sentence, encoding.ids))
+        return self._join(text, units) if self._task.unit == "passage" else units
+
+    def _split(self, text: str, span: Span) -> list[tuple[Span, list[int]]]:
+        """Cut a span that is too long for one prompt into pieces that fit."""
+        pieces = []
+        todo = [span]
+        while todo:
+            span = todo.pop()
+            # A window finds the next cut and keeps a huge sentence linear. Real text has 3 to 6
+            # characters a token; where it has more than 16, the pieces are shorter than need be.
+            window = text[span.start : min(span.end, span.start + 16 * self.max_text_tokens)]
+            encoding = self._tokenizer.encode_texts([window])[0]
+            if len(encoding.ids) <= self.max_text_tokens and span.start + len(window) == span.end:
+                pieces.append((span, encoding.ids))
+                continue
+            longest = len(window)
+            if len(encoding.ids) > self.max_text_tokens:
+                longest = encoding.offsets[self.max_text_tokens][0]
+            cut = span.start + _cut(window, max(1, longest))
+            for piece in (Span(cut, span.end), Span(span.start, cut)):  # a stack: the left one next
+                if (piece := trim(text, piece)).start < piece.end:
+                    todo.append(piece)
+        return pieces
+
+    def _join(
+        self, text: str, units: list[tuple[Span, list[int]]]
+    ) -> list[tuple[Span, list[int]]]:
+        """Join neighbouring units while the passage fits."""
+        joined: list[tuple[Span, list[int]]] = []
+        for unit, ids in units:
+            if joined and len(joined[-1][1]) + len(ids) < self.max_text_tokens:
+                span = Span(joined[-1][0].start, unit.end)
+                whole = self._tokenizer.encode_texts([text[span.start : span.end]])[0].ids
+                if len(whole) <= self.max_text_tokens:
+                    joined[-1] = (span, whole)
+                    continue
+            joined.append((unit, ids))
+        return joined
+
+
+def _cut(window: str, longest: int) -> int:
+    """Where to cut within the first ``longest`` characters: after a clause, else a word."""
+    shortest = longest // 2
+    for mark in ("; ", ". ", ", ", " "):
+        place = window.rfind(mark, shortest, longest)
+        if place >= 0:
+            return place + len(mark)
+    return longest

@@ -1,0 +1,128 @@
+"""Which files a SOURCE names, in the order in which their records count.
+
+Enters: paths, directories, globs, URIs. Leaves: :class:`Shard` per file. Left to others: what is
+in the files.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import IO, Any
+
+import fsspec
+from fsspec.implementations.arrow import ArrowFSWrapper
+
+from schemas.errors import UsageError
+
+FORMATS = {
+    ".xml": "pubmed-xml",
+    ".xml.gz": "pubmed-xml",
+    ".parquet": "parquet",
+    ".jsonl": "jsonl",
+    ".jsonl.gz": "jsonl",
+    ".ndjson": "jsonl",
+}
+"""What a name ends in, and the reader for it."""
+
+_NLM_NAME = re.compile(r"(?:pubmed|medline)(\d\d)n(\d{4,})\.xml(?:\.gz)?$")
+_ARROW_SCHEMES = ("s3", "gs", "gcs", "hdfs")
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One input file. ``name`` is its path below the SOURCE that named it: stored as ``source``."""
+
+    uri: str
+    name: str
+    format: str
+
+
+def find_shards(sources: Sequence[str]) -> list[Shard]:
+    """Expand ``sources`` to files, each once, in the order in which a later record wins.
+
+    NLM's files (``pubmed26n0001.xml.gz``) come first, by year and number; all others follow in
+    the order given, those of a directory or glob by name.
+
+    Raises:
+        UsageError: for every source that does not exist, has an unknown scheme or ending, or
+            holds nothing to read; all at once.
+    """
+    found: dict[str, Shard] = {}
+    faults = []
+    for source in sources:
+        try:
+            for shard in _expand(source):
+                found.setdefault(shard.uri, shard)
+        except UsageError as e:
+            faults.append(str(e))
+    if faults:
+        raise UsageError("\n".join(faults))
+    return sorted(found.values(), key=_nlm_order)
+
+
+def open_shard(shard: Shard) -> IO[bytes]:
+    """The raw bytes of a shard, seekable, not decompressed."""
+    fs, path = filesystem(shard.uri)
+    return fs.open(path, "rb")
+
+
+def _nlm_order(shard: Shard) -> tuple[int, int, int]:
+    # sorted() is stable: equal keys (everything that is not NLM's) keep the order given.
+    match = _NLM_NAME.search(shard.uri)
+    return (0, int(match[1]), int(match[2])) if match else (1, 0, 0)
+
+
+def filesystem(uri: str) -> tuple[Any, str]:
+    """The fsspec file system for ``uri`` and the path in it; pyarrow's own where it has one."""
+    scheme = uri.split("://", 1)[0] if "://" in uri else ""
+    if scheme in _ARROW_SCHEMES:
+        from pyarrow.fs import FileSystem
+
+        arrow_fs, path = FileSystem.from_uri(uri)
+        return ArrowFSWrapper(arrow_fs), path
+    return fsspec.url_to_fs(uri)
+
+
+def _expand(source: str) -> list[Shard]:
+    expected = f"expected a file, directory or glob of {', '.join(FORMATS)}"
+    scheme = source.split("://", 1)[0] + "://" if "://" in source else ""
+    try:
+        fs, path = filesystem(source)
+    except (ValueError, ImportError, OSError) as e:
+        raise UsageError(f"source {source}: cannot open this kind of URI ({e})") from e
+    # Only what belongs to the path: pyarrow leaves an S3 URI's options in the query.
+    query = "?" + source.split("?", 1)[1] if scheme and "?" in source else ""
+    try:
+        if fs.isfile(path):
+            return [_shard(scheme, query, path, PurePosixPath(path).name, source)]
+        if fs.isdir(path):
+            root, paths = path.rstrip("/"), fs.find(path)
+        elif any(c in source for c in "*?[") and (paths := fs.glob(path)):
+            root = str(PurePosixPath(re.split(r"[*?\[]", path)[0] + "x").parent)
+        else:
+            raise UsageError(f"source {source}: does not exist; {expected}")
+    except OSError as e:
+        raise UsageError(f"source {source}: {e}") from e
+    shards = [
+        _shard(scheme, query, p, p[len(root) :].lstrip("/"), source)
+        for p in sorted(paths)
+        if _format(p) and not PurePosixPath(p).name.startswith((".", "_"))
+    ]
+    if not shards:
+        raise UsageError(f"source {source}: holds no file to read; {expected}")
+    return shards
+
+
+def _shard(scheme: str, query: str, path: str, name: str, source: str) -> Shard:
+    kind = _format(path)
+    if kind is None:
+        raise UsageError(f"source {source}: unknown kind of file; expected {', '.join(FORMATS)}")
+    if scheme and "://" not in path:
+        path = scheme + path + query
+    return Shard(path, name, kind)
+
+
+def _format(path: str) -> str | None:
+    name = PurePosixPath(path).name.lower()
+    return next((kind for ending, kind in FORMATS.items() if name.endswith(ending)), None)

@@ -1,0 +1,117 @@
+"""Parquet and JSONL with ``pmid``, ``title`` and ``abstract`` to citations.
+
+The columns of the annotations table that describe a citation (``version``, ``pub_year``,
+``journal``, ``language``, ``doi``, ``publication_types``) are taken over where they exist.
+"""
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.citation import Citation, Rejection, lay_out_text
+from schemas.errors import DamagedSource
+
+_OPTIONAL = ("version", "pub_year", "journal", "language", "doi", "publication_types")
+_COLUMNS = ("pmid", "title", "abstract", *_OPTIONAL)
+_ROWS_PER_READ = 256
+_MAX_LINE_BYTES = 16 << 20
+
+
+def read_parquet(stream: IO[bytes]) -> Iterator[Citation | Rejection]:
+    """Yield the rows of a Parquet file in order.
+
+    Raises:
+        DamagedSource: where the file can be read no further, or lacks ``pmid`` or ``title``.
+    """
+    number = 0
+    try:
+        file = pq.ParquetFile(stream)
+        names = set(file.schema_arrow.names)
+        if missing := {"pmid", "title"} - names:
+            raise DamagedSource(
+                "at the start",
+                f"no column {', '.join(sorted(missing))}, expected pmid, title, abstract",
+            )
+        columns = [c for c in _COLUMNS if c in names]
+        for batch in file.iter_batches(batch_size=_ROWS_PER_READ, columns=columns):
+            for row in batch.to_pylist():
+                number += 1
+                yield _citation(row, f"row {number}")
+    except (pa.ArrowException, OSError) as e:
+        raise DamagedSource(f"after row {number}", f"damaged Parquet: {e}") from e
+
+
+def read_jsonl(stream: IO[bytes]) -> Iterator[Citation | Rejection]:
+    """Yield the lines of a JSONL file (plain or gzip) in order; empty lines are passed over.
+
+    A line that is no JSON object is rejected by itself, since the next line stands on its own.
+
+    Raises:
+        DamagedSource: where the gzip stream breaks, or a line is longer than 16 MiB.
+    """
+    head = stream.read(2)
+    stream.seek(0)
+    lines = gzip.GzipFile(fileobj=stream) if head == b"\x1f\x8b" else stream
+    number = 0
+    while True:
+        try:
+            line = lines.readline(_MAX_LINE_BYTES + 1)
+        except (OSError, EOFError, zlib.error) as e:
+            raise DamagedSource(f"after line {number}", f"damaged gzip: {e}") from e
+        if not line:
+            return
+        number += 1
+        if len(line) > _MAX_LINE_BYTES:
+            raise DamagedSource(f"line {number}", f"longer than {_MAX_LINE_BYTES >> 20} MiB")
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as e:
+            yield Rejection(f"line {number}", f"not JSON: {e}")
+            continue
+        if isinstance(row, dict):
+            yield _citation(row, f"line {number}")
+        else:
+            yield Rejection(f"line {number}", "not a JSON object")
+
+
+def _citation(row: dict[str, Any], place: str) -> Citation | Rejection:
+    pmid = row.get("pmid")
+    if isinstance(pmid, str) and pmid.isascii() and pmid.isdigit():
+        pmid = int(pmid)
+    if not isinstance(pmid, int) or isinstance(pmid, bool) or not 0 < pmid < 2**63:
+        return Rejection(place, f"pmid {row.get('pmid')!r}, expected a positive whole number")
+    title, abstract = row.get("title"), row.get("abstract")
+    for name, value in (("title", title), ("abstract", abstract)):
+        if not isinstance(value, str | None):
+            return Rejection(f"{place}, PMID {pmid}", f"{name} is no string: {value!r:.80}")
+    text, title_length = lay_out_text(title or "", [(None, abstract or "")])
+    try:
+        text.encode()
+    except UnicodeEncodeError as e:
+        return Rejection(f"{place}, PMID {pmid}", f"text is not valid Unicode: {e}")
+    extra = {name: row[name] for name in _OPTIONAL if row.get(name) is not None}
+    try:
+        # Arrow would notice a wrong type only when the whole batch is built.
+        pa.array([extra], _EXTRA_TYPE)
+    except (pa.ArrowException, TypeError, OverflowError) as e:
+        return Rejection(f"{place}, PMID {pmid}", f"{', '.join(extra)}: {e}")
+    return Citation(pmid, text, title_length, **extra)
+
+
+_EXTRA_TYPE = pa.struct(
+    [
+        ("version", pa.int16()),
+        ("pub_year", pa.int16()),
+        ("journal", pa.string()),
+        ("language", pa.string()),
+        ("doi", pa.string()),
+        ("publication_types", pa.list_(pa.string())),
+    ]
+)

@@ -1,0 +1,1 @@
+"""What a person or a scheduler runs. Imports engine and schemas; no job imports another."""

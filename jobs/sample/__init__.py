@@ -1,0 +1,1 @@
+"""The bundled sample: citations invented for pubmark, in PubMed's XML form."""

@@ -1,0 +1,1 @@
+"""What things are: citations, spans, tasks, configs and the tables' schemas. Imports nothing of ours."""

@@ -1,0 +1,103 @@
+"""The Arrow schemas of the stored tables, and their version.
+
+A reader of this version also reads every older one: columns are added, never renamed or retyped.
+"""
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+SPAN = pa.struct([("start", pa.int32()), ("end", pa.int32())])
+
+MENTION = pa.struct(
+    [
+        ("start", pa.int32()),
+        ("end", pa.int32()),
+        ("text", pa.string()),
+        ("entity_type", pa.string()),
+        ("score", pa.float32()),
+        ("grade", pa.string()),
+        ("sentence", pa.int32()),
+        ("identifier", pa.string()),
+    ]
+)
+"""``[start, end)`` in code points of the citation's text, and ``text`` is what stands there.
+``score``: the lowest probability the model gave to a token that opened or closed the mention.
+``grade``: ``exact`` or ``repaired``. ``sentence``: index into ``sentences``. ``identifier``:
+reserved, null."""
+
+ANNOTATIONS_SCHEMA = pa.schema(
+    [
+        pa.field("pmid", pa.int64(), nullable=False),
+        pa.field("version", pa.int16()),
+        pa.field("text", pa.string()),
+        pa.field("text_digest", pa.binary(16)),  # Delta has one binary type: read back as binary
+        pa.field("sentences", pa.list_(SPAN)),
+        pa.field("mentions", pa.list_(MENTION)),
+        pa.field("status", pa.string()),
+        pa.field("error", pa.string()),
+        pa.field("annotator", pa.string()),
+        pa.field("run_id", pa.string()),
+        pa.field("annotated_at", pa.timestamp("us", tz="UTC")),
+        pa.field("source", pa.string()),
+        pa.field("pub_year", pa.int16()),
+        pa.field("journal", pa.string()),
+        pa.field("language", pa.string()),
+        pa.field("doi", pa.string()),
+        pa.field("publication_types", pa.list_(pa.string())),
+    ]
+)
+"""One row is one citation, keyed by ``pmid``. ``status`` is ``ok``, ``empty`` (no text),
+``partial`` (some prompts failed) or ``failed``; ``error`` is null unless partial or failed."""
+
+STATUSES = ("ok", "empty", "partial", "failed")
+
+ANNOTATORS_SCHEMA = pa.schema(
+    [
+        pa.field("annotator", pa.string(), nullable=False),
+        pa.field("checkpoint", pa.string()),
+        pa.field("name", pa.string()),
+        pa.field("entity_types", pa.list_(pa.string())),
+        pa.field("parts", pa.string()),
+        pa.field("first_run_id", pa.string()),
+        pa.field("first_used_at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+"""One row is what one fingerprint stands for; ``parts`` is the JSON it was made of."""
+
+_COUNTS = ("read", "annotated", "settled", "empty", "partial", "failed", "deleted", "rejected",
+           "damaged", "mentions", "prompts", "prompt_tokens", "completion_tokens")  # fmt: skip
+
+RUNS_SCHEMA = pa.schema(
+    [
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("job", pa.string()),
+        pa.field("outcome", pa.string()),
+        pa.field("annotator", pa.string()),
+        pa.field("started_at", pa.timestamp("us", tz="UTC")),
+        pa.field("seconds", pa.float64()),
+        pa.field("engine_start_seconds", pa.float64()),
+        pa.field("engine_busy_share", pa.float64()),
+        *(pa.field(name, pa.int64()) for name in _COUNTS),
+        pa.field("unplaced", pa.map_(pa.string(), pa.int64())),
+        pa.field("errors", pa.map_(pa.string(), pa.int64())),
+        pa.field("citations_by_engine", pa.map_(pa.string(), pa.int64())),
+        pa.field("versions", pa.map_(pa.string(), pa.string())),
+        pa.field(
+            "files",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("source", pa.string()),
+                        ("citations", pa.int64()),
+                        ("rejected", pa.int64()),
+                        ("deleted", pa.int64()),
+                        ("damage", pa.string()),
+                    ]
+                )
+            ),
+        ),
+    ]
+)
+"""One row is one run. ``outcome``: ``done``, ``interrupted`` or ``failed``. ``unplaced`` counts
+marks that had no place in the text, by reason; ``errors`` counts failed prompts, by stage."""

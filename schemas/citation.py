@@ -1,0 +1,111 @@
+"""A citation, and the rule that lays out its text.
+
+Offsets mean the same to everyone for ever, so the text is made by rule, once, where a source is
+read: title, one space, abstract. Change anything here and TEXT_LAYOUT_VERSION goes up, which
+makes every stored annotation stale.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+TEXT_LAYOUT_VERSION = 1
+
+CITATION_SCHEMA = pa.schema(
+    [
+        pa.field("pmid", pa.int64(), nullable=False),
+        pa.field("version", pa.int16(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("title_length", pa.int32(), nullable=False),
+        pa.field("text_digest", pa.binary(16), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("pub_year", pa.int16()),
+        pa.field("journal", pa.string()),
+        pa.field("language", pa.string()),
+        pa.field("doi", pa.string()),
+        pa.field("publication_types", pa.list_(pa.string())),
+    ]
+)
+"""One row is one citation as read. ``title_length`` is in code points: the abstract, if there is
+one, starts at ``title_length + 1``. The other columns are those of the annotations table."""
+
+
+@dataclass(slots=True)
+class Citation:
+    """One PubMed record, its text laid out. Missing values are ``None``, never ``""``."""
+
+    pmid: int
+    text: str
+    title_length: int
+    version: int = 1
+    pub_year: int | None = None
+    journal: str | None = None
+    language: str | None = None
+    doi: str | None = None
+    publication_types: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Deletion:
+    """A PMID that a file's DeleteCitation block names."""
+
+    pmid: int
+
+
+@dataclass(slots=True)
+class Rejection:
+    """A record without a usable PMID: where it stands and what is wrong with it."""
+
+    place: str
+    reason: str
+
+
+def squeeze(text: str) -> str:
+    """``text`` with each run of (Unicode) white space as one space, and none at the ends."""
+    return " ".join(text.split())
+
+
+def lay_out_text(title: str, abstract: Iterable[tuple[str | None, str]]) -> tuple[str, int]:
+    """Join a title and the parts of an abstract into a citation's text.
+
+    ``abstract`` gives ``(label, content)`` pairs in order. A label other than UNLABELLED is
+    printed before its content as ``Label: ``; parts without content are left out, label and all.
+    Returns the text and the length of its title in code points.
+    """
+    title = squeeze(title)
+    parts = []
+    for label, content in abstract:
+        content = squeeze(content)
+        if not content:
+            continue
+        label = squeeze(label) if label else ""
+        parts.append(f"{label}: {content}" if label and label != "UNLABELLED" else content)
+    if not parts:
+        return title, len(title)
+    return f"{title} {' '.join(parts)}", len(title)
+
+
+def digest_text(text: str) -> bytes:
+    """BLAKE2b-128 of the text in UTF-8: tells changed from unchanged."""
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def citations_to_batch(citations: list[Citation], source: str) -> pa.RecordBatch:
+    """Rows of :data:`CITATION_SCHEMA`, in the order given."""
+    columns = [
+        [c.pmid for c in citations],
+        [c.version for c in citations],
+        [c.text for c in citations],
+        [c.title_length for c in citations],
+        [digest_text(c.text) for c in citations],
+        [source] * len(citations),
+        [c.pub_year for c in citations],
+        [c.journal for c in citations],
+        [c.language for c in citations],
+        [c.doi for c in citations],
+        [c.publication_types for c in citations],
+    ]
+    arrays = [pa.array(v, f.type) for v, f in zip(columns, CITATION_SCHEMA, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=CITATION_SCHEMA)

@@ -1,0 +1,113 @@
+"""One pydantic model per job: what a YAML file or the command line may say."""
+
+import re
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from schemas.annotations import STATUSES
+from schemas.errors import UsageError
+
+_STRICT = ConfigDict(frozen=True, extra="forbid")
+
+C = TypeVar("C", bound=BaseModel)
+
+
+class Engines(BaseModel):
+    """How many engines: ``N`` or ``MIN:MAX``."""
+
+    model_config = _STRICT
+
+    min: int = Field(1, ge=1)
+    max: int = Field(1, ge=1)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From ``"4"`` or ``"1:16"``."""
+        match = re.fullmatch(r"(\d+)(?::(\d+))?", text.strip())
+        low = int(match[1]) if match else 0
+        high = int(match[2]) if match and match[2] else low
+        if not 1 <= low <= high:
+            raise ValueError(f"engines {text!r}, expected N or MIN:MAX with 1 <= MIN <= MAX")
+        return cls(min=low, max=high)
+
+
+class AnnotateConfig(BaseModel):
+    """``pubmark annotate``."""
+
+    model_config = _STRICT
+
+    sources: list[str] = Field(
+        min_length=1, description="Files, directories, globs or URIs of PubMed XML, Parquet, JSONL."
+    )
+    to: str = Field(description="Root of the tables: a local path or a URI that delta-rs opens.")
+    checkpoint: str = Field("nano", description="Directory, URI or hub id of a tuned checkpoint.")
+    entity_types: list[str] | None = Field(
+        None, description="Which of the checkpoint's entity types; all if not given."
+    )
+    backend: str = Field("vllm", description="vllm, or package.module:Class.")
+    engines: Engines = Field(Engines(), description="N, or MIN:MAX for an autoscaling pool.")
+    limit: int | None = Field(None, ge=1, description="Annotate at most so many citations.")
+    retry: list[str] = Field([], description="Statuses whose citations are annotated again.")
+    force: bool = Field(False, description="Replace the table's task by this one.")
+    strict: bool = Field(False, description="Fail (exit 1) on any damaged file or rejected record.")
+    max_failed: float = Field(
+        0.0, ge=0, le=1, description="Share of citations that may fail before exit code 3."
+    )
+    dry_run: bool = Field(False, description="Only count what would be done.")
+    store_text: bool = Field(True, description="Store each citation's text beside its mentions.")
+    commit_every_seconds: float = Field(60.0, gt=0, description="Seconds between commits.")
+    commit_every_rows: int = Field(
+        50_000, ge=1, description="Citations after which a commit is made at once."
+    )
+    tensor_parallel_size: int = Field(1, ge=1, description="GPUs per engine.")
+    speculative_tokens: int | None = Field(
+        None, ge=0, description="Tokens guessed from the prompt at a time; 0 is off."
+    )
+    max_concurrent_prompts: int = Field(256, ge=1, description="Prompts an engine runs at once.")
+
+    @field_validator("engines", mode="before")
+    @classmethod
+    def _engines(cls, value: Any) -> Any:
+        return Engines.parse(str(value)) if isinstance(value, str | int) else value
+
+    @field_validator("retry")
+    @classmethod
+    def _retry(cls, value: list[str]) -> list[str]:
+        if unknown := [v for v in value if v not in STATUSES]:
+            raise ValueError(
+                f"unknown status {', '.join(unknown)}; valid: {', '.join(STATUSES)}"
+            )
+        return value
+
+
+def load_config(model: type[C], file: str | None, overrides: dict[str, Any]) -> C:
+    """A job's config from a YAML file, if one is given, and what the command line says over it.
+
+    Raises:
+        UsageError: listing every fault at once, with the valid keys where one is unknown.
+    """
+    values: dict[str, Any] = {}
+    if file is not None:
+        try:
+            loaded = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
+            raise UsageError(f"config {file}: {e}") from e
+        if not isinstance(loaded, dict):
+            raise UsageError(f"config {file}: expected a mapping of keys to values")
+        values = loaded
+    values |= overrides
+    try:
+        return model.model_validate(values)
+    except ValidationError as e:
+        where = f"config {file}" if file else "options"
+        lines = []
+        for fault in e.errors():
+            key = ".".join(map(str, fault["loc"]))
+            if fault["type"] == "extra_forbidden":
+                lines.append(f"{key}: unknown key; valid: {', '.join(model.model_fields)}")
+            else:
+                lines.append(f"{key}: {fault['msg']} (found {fault['input']!r})")
+        raise UsageError(f"{where}:\n  " + "\n  ".join(lines)) from e

@@ -1,0 +1,36 @@
+"""The project's exceptions. Each message says what was found, what was expected, and where."""
+
+
+class PubmarkError(Exception):
+    """A fault that a person can act on; the command line prints its message without a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(PubmarkError):
+    """Wrong usage, config, source, checkpoint or target: nothing was started."""
+
+    exit_code = 2
+
+
+class JobError(PubmarkError):
+    """The job failed after it had started; what was committed stays."""
+
+    exit_code = 1
+
+
+class EngineDied(Exception):
+    """A backend's engine can serve no more prompts: the actor that holds it must be replaced."""
+
+
+class DamagedSource(Exception):
+    """A file that can be read no further.
+
+    Raised by the readers after everything good before the damage was yielded. ``place`` says how
+    far reading came, ``cause`` why it stopped.
+    """
+
+    def __init__(self, place: str, cause: str):
+        super().__init__(f"{place}: {cause}")
+        self.place = place
+        self.cause = cause

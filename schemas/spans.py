@@ -1,0 +1,28 @@
+"""Spans: half-open ``[start, end)`` ranges in Unicode code points. All overlap logic lives here."""
+
+from typing import NamedTuple
+
+
+class Span(NamedTuple):
+    """``[start, end)`` in code points of some text. Ordered by start, then end."""
+
+    start: int
+    end: int
+
+    def shift(self, offset: int) -> "Span":
+        """The same span in a text that begins ``offset`` code points earlier."""
+        return Span(self.start + offset, self.end + offset)
+
+    def overlaps(self, other: "Span") -> bool:
+        """Whether the two share at least one code point; touching spans do not."""
+        return self.start < other.end and other.start < self.end
+
+
+def trim(text: str, span: Span) -> Span:
+    """``span`` without white space at its ends; empty, at its start, if nothing else is in it."""
+    surface = text[span.start : span.end]
+    stripped = surface.strip()
+    if not stripped:
+        return Span(span.start, span.start)
+    start = span.start + len(surface) - len(surface.lstrip())
+    return Span(start, start + len(stripped))

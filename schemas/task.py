@@ -1,0 +1,95 @@
+"""A task: what to mark and how to ask for it. Written as YAML, carried in ``pubmark.json``."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+_STRICT = ConfigDict(frozen=True, extra="forbid")
+PLACEHOLDERS = ("{text}", "{type}", "{definition}")
+
+
+class EntityType(BaseModel):
+    """One kind of thing to mark."""
+
+    model_config = _STRICT
+
+    definition: str = Field(description="One line: what counts as a mention of this type.")
+    prompt: str | None = Field(
+        None, description="What {type} in the template becomes; the type's name if not given."
+    )
+
+
+class Decoding(BaseModel):
+    """How a completion is generated."""
+
+    model_config = _STRICT
+
+    temperature: float = Field(0.0, ge=0, description="0 is greedy.")
+    max_tokens_per_text_token: float = Field(
+        1.5, gt=0, description="Token limit of a completion, per token of the text asked about …"
+    )
+    max_tokens_extra: int = Field(32, ge=0, description="… and this many on top.")
+
+
+class Task(BaseModel):
+    """The entity types, the template, the unit of a prompt, the codec and the decoding settings.
+
+    ``template`` holds ``{text}`` once; what stands before it is the same token ids for every
+    prompt of a type, so put there what prompts share: vLLM's prefix cache then serves it.
+    """
+
+    model_config = _STRICT
+
+    entity_types: dict[str, EntityType] = Field(min_length=1)
+    template: str
+    unit: Literal["sentence", "passage"] = Field(
+        "sentence", description="passage: as many whole sentences as max_text_tokens allows."
+    )
+    codec: Literal["mark"] = "mark"
+    max_text_tokens: int = Field(
+        512, ge=8, description="Longest text in one prompt, in tokens; longer sentences are split."
+    )
+    decoding: Decoding = Decoding()
+
+    @model_validator(mode="after")
+    def _check_template(self) -> Self:
+        if self.template.count("{text}") != 1:
+            raise ValueError("template must hold {text} exactly once")
+        if len(self.entity_types) > 1 and not any(p in self.template for p in PLACEHOLDERS[1:]):
+            raise ValueError("template of several entity types must hold {type} or {definition}")
+        return self
+
+    def only(self, names: list[str]) -> Self:
+        """The same task for some of its entity types, in the task's own order.
+
+        Raises:
+            ValueError: for names that the task does not have, listing those that it has.
+        """
+        if unknown := [n for n in names if n not in self.entity_types]:
+            raise ValueError(
+                f"unknown entity type {', '.join(unknown)}; valid: {', '.join(self.entity_types)}"
+            )
+        kept = {n: t for n, t in self.entity_types.items() if n in names}
+        return self.model_copy(update={"entity_types": kept})
+
+    def pieces(self, entity_type: str) -> tuple[str, str]:
+        """The template of one entity type, before and after the text."""
+        about = self.entity_types[entity_type]
+        before, after = (
+            part.replace("{type}", about.prompt or entity_type).replace(
+                "{definition}", about.definition
+            )
+            for part in self.template.split("{text}")
+        )
+        return before, after
+
+
+class CheckpointManifest(BaseModel):
+    """``pubmark.json``: what a checkpoint was tuned for."""
+
+    model_config = _STRICT
+
+    format_version: Literal[1] = 1
+    name: str
+    description: str
+    task: Task
