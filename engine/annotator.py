@@ -7,6 +7,8 @@ from pathlib import Path
 
 from engine.align import ALIGNER_VERSION
 from engine.checkpoint import Checkpoint, digest_files
+from engine.codecs import CODEC_VERSION
+from engine.prompts import PROMPTS_VERSION
 from engine.sentences import SPLITTER_VERSION
 from schemas.citation import TEXT_LAYOUT_VERSION
 from schemas.task import Task
@@ -36,6 +38,8 @@ def make_annotator(checkpoint: Checkpoint, task: Task) -> Annotator:
         "task": task.model_dump(mode="json"),
         "text_layout": TEXT_LAYOUT_VERSION,
         "sentence_splitter": SPLITTER_VERSION,
+        "prompts": PROMPTS_VERSION,
+        "codec": CODEC_VERSION,
         "aligner": ALIGNER_VERSION,
     }
     canonical = json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()

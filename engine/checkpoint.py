@@ -20,6 +20,7 @@ from schemas.errors import UsageError
 from schemas.task import CheckpointManifest
 
 EMBEDDED = "nano"
+_CONTEXT_TOKENS = 2048  # where a checkpoint does not say
 _HUB_PATTERNS = ["*.json", "*.safetensors"]
 
 
@@ -55,7 +56,8 @@ def load_checkpoint(ref: str) -> Checkpoint:
     if not any(n.endswith(".safetensors") for n in names):
         found = sorted(n for n in names if n.endswith((".bin", ".pt", ".pth", ".gguf", ".ckpt")))
         faults.append("no *.safetensors" + (f" (found {', '.join(found)})" if found else ""))
-    config = _json(path / "config.json", faults)
+    found_config = _json(path / "config.json", faults)
+    config = found_config or {}
     if "auto_map" in config or list(path.glob("*.py")):
         faults.append("asks for remote code (auto_map or *.py), which is never run")
     manifest = None
@@ -63,23 +65,24 @@ def load_checkpoint(ref: str) -> Checkpoint:
         try:
             manifest = CheckpointManifest.model_validate_json((path / "pubmark.json").read_bytes())
         except ValidationError as e:
-            faults += [
-                f"pubmark.json: {'.'.join(map(str, f['loc']))}: {f['msg']}" for f in e.errors()
-            ]
+            for fault in e.errors():
+                place = ".".join(map(str, fault["loc"]))
+                faults.append(f"pubmark.json{f' at {place}' if place else ''}: {fault['msg']}")
     stop = {
         token
-        for source in (config, _json(path / "generation_config.json", []))
+        for source in (config, _json(path / "generation_config.json", faults) or {})
         for token in _as_list(source.get("eos_token_id"))
     }
-    if config and not stop:
+    if found_config is not None and not stop:
         faults.append("config.json has no eos_token_id, so no completion would end")
     if faults or manifest is None:
         raise UsageError(
             f"checkpoint {ref}: {'; '.join(faults)}. Expected a Hugging Face directory with "
             "config.json, tokenizer.json, *.safetensors and pubmark.json"
         )
-    context = config.get("max_position_embeddings") or 2048
-    return Checkpoint(ref, str(path), manifest, tuple(sorted(stop)), int(context))
+    context = config.get("max_position_embeddings")
+    tokens = context if isinstance(context, int) else _CONTEXT_TOKENS
+    return Checkpoint(ref, str(path), manifest, tuple(sorted(stop)), tokens)
 
 
 def digest_files(paths: list[Path]) -> str:
@@ -106,7 +109,11 @@ def _fetch(ref: str) -> tuple[str, Path]:
     # A hub id is "owner/name"; anything else can only be a path.
     if ref.count("/") == 1 and not ref.startswith((".", "/", "~")) and not ref.endswith("/"):
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+        from huggingface_hub.errors import (
+            HfHubHTTPError,
+            HFValidationError,
+            LocalEntryNotFoundError,
+        )
 
         try:
             return ref, Path(snapshot_download(ref, allow_patterns=_HUB_PATTERNS))
@@ -133,7 +140,9 @@ def _download(uri: str) -> Path:
         raise UsageError(f"checkpoint {uri}: cannot be opened: {e}") from e
     if not files:
         raise UsageError(f"checkpoint {uri}: no files there")
-    state = sorted((f["name"], f["size"], str(f.get("mtime", f.get("LastModified")))) for f in files)
+    state = sorted(
+        (f["name"], f["size"], str(f.get("mtime", f.get("LastModified")))) for f in files
+    )
     key = hashlib.blake2b(repr(state).encode(), digest_size=12).hexdigest()
     cache = Path(os.environ.get("PUBMARK_CACHE", "~/.cache/pubmark")).expanduser()
     target = cache / "checkpoints" / key
@@ -150,15 +159,19 @@ def _download(uri: str) -> Path:
     return target
 
 
-def _json(path: Path, faults: list[str]) -> dict[str, object]:
+def _json(path: Path, faults: list[str]) -> dict[str, object] | None:
+    """The object in a file; none, with the fault noted, where a file holds anything else."""
     try:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
-        return {}
+        return None
     except (OSError, ValueError) as e:
         faults.append(f"{path.name}: {e}")
-        return {}
-    return value if isinstance(value, dict) else {}
+        return None
+    if not isinstance(value, dict):
+        faults.append(f"{path.name}: expected an object")
+        return None
+    return value
 
 
 def _as_list(value: object) -> list[int]:

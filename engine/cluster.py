@@ -3,7 +3,9 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
 
 import ray
 from ray.data import DataContext
@@ -29,22 +31,49 @@ def connected(verbose: bool = False) -> Iterator[None]:
     # developers; our users see our lines.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     level = logging.INFO if verbose else logging.ERROR
-    common = {"log_to_driver": verbose, "logging_level": level, "include_dashboard": False}
+    if not verbose:
+        # Ray's C++ core writes warnings for its developers to stderr. Its log files lose them too;
+        # -v brings both back.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    quiet = nullcontext() if verbose else _silent_stderr()
+    common: dict[str, Any] = {
+        "log_to_driver": verbose,
+        "logging_level": level,
+        "include_dashboard": False,
+    }
     if os.environ.get("RAY_ADDRESS"):
         common.pop("include_dashboard")
-        ray.init(**common)
     else:
-        ray.init(
-            address="local",
-            num_cpus=os.cpu_count() or 1,
-            object_store_memory=_LOCAL_OBJECT_STORE_BYTES,
-            **common,
-        )
+        # Should this process be killed, Ray's own helpers look for its head for so long (60 s).
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "5")
+        common |= {
+            "address": "local",
+            "num_cpus": len(os.sched_getaffinity(0)),
+            "object_store_memory": _LOCAL_OBJECT_STORE_BYTES,
+        }
+    with quiet:
+        ray.init(**common)
     _configure_data(verbose)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Nothing is written to file descriptor 2 within the block.
+
+    Ray's core says there, once, that it was told to be quiet. What goes wrong is raised.
+    """
+    before = os.dup(2)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
 
 
 def _configure_data(verbose: bool) -> None:
@@ -62,17 +91,18 @@ def pool_resources(max_engines: int, tensor_parallel_size: int) -> tuple[float, 
     """What one engine takes: Ray CPUs, GPUs, and threads for its arithmetic.
 
     With GPUs in the cluster an engine has ``tensor_parallel_size`` of them. Without, the engines
-    share the cores of one node, and one core's worth is left to the reading and aligning tasks,
-    which could not run at all otherwise.
+    share the cores of one node but one, which is left to the reading and aligning tasks and to the
+    engines' own front ends: an engine whose threads have to wait for a busy core waits with all of
+    them (18 instead of 108 prompts a second seen on two cores).
     """
     resources = ray.cluster_resources()
     if resources.get("GPU", 0) >= 1 or _autoscales():
         return 1.0, float(tensor_parallel_size), 1
-    cores = int(resources.get("CPU", 1))
-    if cores <= 1:
+    spare = int(resources.get("CPU", 1)) - 1
+    if spare < 1:
         return 0.0, 0.0, 1
-    share = (cores - 1) / max_engines
-    return (float(int(share)) if share >= 1 else round(share, 2)), 0.0, max(1, cores // max_engines)
+    share = spare / max_engines
+    return (float(int(share)) if share >= 1 else round(share, 2)), 0.0, max(1, int(share))
 
 
 def _autoscales() -> bool:

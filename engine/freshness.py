@@ -16,6 +16,11 @@ import pyarrow.compute as pc
 
 from engine.store import KEY_COLUMNS
 
+_SETTLING = ("pmid", "text_digest", "annotator")
+_SETTLING_SCHEMA = pa.schema(
+    [("pmid", pa.int64()), ("text_digest", pa.binary()), ("annotator", pa.string())]
+)
+
 
 @dataclass(frozen=True, slots=True)
 class ShardReport:
@@ -101,6 +106,19 @@ def make_plan(
         empty=int(todo["empty"].sum()),
         reports=_reports(scans),
     )
+
+
+def settled_pmids(stored: pa.Table, rows: pa.Table, retry: Collection[str] = ()) -> pa.Array:
+    """The PMIDs of ``rows`` that ``stored`` settles: by the rule of :func:`make_plan`, for a batch.
+
+    Both have KEY_COLUMNS. Used when another writer has come between planning and committing.
+    """
+    reopened = pc.is_in(stored["status"], pa.array(list(retry), pa.string()))
+    ours, theirs = (
+        t.select(list(_SETTLING)).cast(_SETTLING_SCHEMA)
+        for t in (rows, stored.filter(pc.invert(reopened)))
+    )
+    return ours.join(theirs, list(_SETTLING), join_type="left semi")["pmid"].combine_chunks()
 
 
 def _flatten(scans: pa.Table) -> pa.Table:

@@ -34,9 +34,7 @@ _PROMPT = PREPARED_SCHEMA.field("prompts").type.value_type
 GENERATED_SCHEMA = pa.schema(
     [
         *(f for f in PREPARED_SCHEMA if f.name != "prompts"),
-        pa.field(
-            "prompts", pa.list_(pa.struct([f for f in _PROMPT if f.name != "token_ids"]))
-        ),
+        pa.field("prompts", pa.list_(pa.struct([f for f in _PROMPT if f.name != "token_ids"]))),
         pa.field("completions", pa.list_(COMPLETION)),
         pa.field("prompt_tokens", pa.int64()),
         pa.field("completion_tokens", pa.int64()),
@@ -62,6 +60,11 @@ class EngineActor:
             load_checkpoint(checkpoint_ref), settings, temperature
         )
         self._start_seconds = time.time() - began
+
+    def __del__(self) -> None:
+        # Ray drops the actor's object when it ends the actor in good order.
+        if hasattr(self, "_backend"):
+            self._backend.close()
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
         """Complete all prompts of a batch; those that fail take nothing else with them."""

@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM as one orderly interruption, never in the middle of a commit."""
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -10,7 +11,8 @@ from typing import Self
 class Interrupts:
     """While entered, SIGINT and SIGTERM raise KeyboardInterrupt; inside :meth:`deferred`, after it.
 
-    Enter it in the main thread, after Ray was started: Ray installs a SIGTERM handler of its own.
+    Enter it after Ray was started: Ray installs a SIGTERM handler of its own. Outside the main
+    thread, which alone may handle signals, it does nothing.
     """
 
     def __init__(self) -> None:
@@ -18,9 +20,8 @@ class Interrupts:
         self._pending = False
 
     def __enter__(self) -> Self:
-        self._before = {
-            s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)
-        }
+        handled = (signal.SIGINT, signal.SIGTERM) if _in_main_thread() else ()
+        self._before = {s: signal.signal(s, self._handle) for s in handled}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -44,3 +45,7 @@ class Interrupts:
             self._pending = True
         else:
             raise KeyboardInterrupt
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

@@ -4,6 +4,7 @@ The only module that knows all steps. Enters: planned shards and an annotator. L
 rows, batch by batch, while the engines go on. Left to others: committing them.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -11,14 +12,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 from ray.data import ActorPoolStrategy, Dataset
 from ray.data.block import Block, BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
+from ray.util.annotations import RayDeprecationWarning
 
-from engine.finish import finish
 from engine.annotator import Annotator
 from engine.backends.base import EngineSettings
+from engine.finish import finish
 from engine.generate import EngineActor
 from engine.prepare import prepare
 from engine.sources.read import SCAN_SCHEMA, read_citations, scan_shard
@@ -57,7 +60,7 @@ def prepared(
 ) -> Dataset:
     """The wanted citations of the shards with their prompts (PREPARED_SCHEMA), streaming."""
     chosen = [(s, mask) for s, mask in zip(shards, wanted, strict=True) if mask.any()]
-    reads = [
+    reads: list[Callable[[], Iterable[Block]]] = [
         partial(_citations, shard, np.packbits(mask), len(mask), batch_citations)
         for shard, mask in chosen
     ]
@@ -71,6 +74,16 @@ def prepared(
             "task_json": annotator.task.model_dump_json(),
         },
     )
+
+
+def count_prompts(citations: Dataset) -> tuple[int, int]:
+    """How many prompts prepared citations make, and how many prompt tokens."""
+    counts = citations.map_batches(_count, batch_size=None, batch_format="pyarrow")
+    tables = list(counts.iter_batches(batch_size=None, batch_format="pyarrow"))
+    prompts, tokens = (
+        sum(pc.sum(t[name]).as_py() or 0 for t in tables) for name in ("prompts", "tokens")
+    )
+    return prompts, tokens
 
 
 def annotate(
@@ -87,28 +100,31 @@ def annotate(
     Raises:
         ray.exceptions.RayError: if engines died more often than MAX_RETRIES.
     """
-    generated = citations.map_batches(
-        EngineActor,
-        batch_size=pool.batch_citations,
-        batch_format="pyarrow",
-        zero_copy_batch=True,
-        compute=ActorPoolStrategy(
-            min_size=pool.min_engines,
-            max_size=pool.max_engines,
-            max_tasks_in_flight_per_actor=pool.batches + 2,
-        ),
-        max_concurrency=pool.batches,
-        num_cpus=pool.cpus,
-        num_gpus=pool.gpus,
-        max_restarts=MAX_RETRIES,
-        max_task_retries=MAX_RETRIES,
-        fn_constructor_kwargs={
-            "backend": backend,
-            "checkpoint_ref": annotator.checkpoint.ref,
-            "settings": settings,
-            "temperature": annotator.task.decoding.temperature,
-        },
-    )
+    with warnings.catch_warnings():
+        # Bounded restarts have no other way in: the parameters that Ray names do not cover them.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        generated = citations.map_batches(
+            EngineActor,
+            batch_size=pool.batch_citations,
+            batch_format="pyarrow",
+            zero_copy_batch=True,
+            compute=ActorPoolStrategy(
+                min_size=pool.min_engines,
+                max_size=pool.max_engines,
+                max_tasks_in_flight_per_actor=pool.batches + 2,
+            ),
+            max_concurrency=pool.batches,
+            num_cpus=pool.cpus,
+            num_gpus=pool.gpus,
+            max_restarts=MAX_RETRIES,
+            max_task_retries=MAX_RETRIES,
+            fn_constructor_kwargs={
+                "backend": backend,
+                "checkpoint_ref": annotator.checkpoint.ref,
+                "settings": settings,
+                "temperature": annotator.task.decoding.temperature,
+            },
+        )
     finished = generated.map_batches(
         finish,
         batch_size=None,
@@ -125,13 +141,18 @@ def annotate(
     yield from finished.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
 
 
+def _count(batch: pa.Table) -> pa.Table:
+    prompts = pc.list_flatten(batch["prompts"])
+    ids = pc.struct_field(prompts, "token_ids")
+    tokens = pc.sum(pc.list_value_length(ids)).as_py() or 0
+    return pa.table({"prompts": [len(prompts)], "tokens": [tokens]})
+
+
 def _scan(shard: Shard, index: int) -> Iterable[Block]:
     yield scan_shard(shard, index)
 
 
-def _citations(
-    shard: Shard, packed: np.ndarray, count: int, batch_rows: int
-) -> Iterable[Block]:
+def _citations(shard: Shard, packed: np.ndarray, count: int, batch_rows: int) -> Iterable[Block]:
     wanted = np.unpackbits(packed, count=count).astype(bool)
     for batch in read_citations(shard, wanted, batch_rows):
         yield pa.Table.from_batches([batch])

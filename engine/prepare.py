@@ -3,6 +3,7 @@
 Reads CITATION_SCHEMA; adds ``sentences``, ``prompts`` and ``error`` (PREPARED_SCHEMA).
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import pyarrow as pa
@@ -38,15 +39,16 @@ into prompts; it then has none."""
 
 
 @lru_cache(maxsize=4)
-def load_prompter(checkpoint_ref: str, task: Task) -> Prompter:
-    """The prompter of a checkpoint and task, made once in a process."""
+def load_prompter(checkpoint_ref: str, task_json: str) -> Prompter:
+    """The prompter of a checkpoint and a task (as JSON), made once in a process."""
     checkpoint = load_checkpoint(checkpoint_ref)
+    task = Task.model_validate_json(task_json)
     return Prompter(task, load_tokenizer(checkpoint.path), checkpoint.context_tokens)
 
 
 def prepare(batch: pa.Table, checkpoint_ref: str, task_json: str) -> pa.Table:
     """Split each citation of a batch into sentences and make its prompts."""
-    prompter = load_prompter(checkpoint_ref, _parse_task(task_json))
+    prompter = load_prompter(checkpoint_ref, task_json)
     sentences, prompts, errors = [], [], []
     for text, title_length in zip(
         batch["text"].to_pylist(), batch["title_length"].to_pylist(), strict=True
@@ -72,7 +74,7 @@ def prepare(batch: pa.Table, checkpoint_ref: str, task_json: str) -> pa.Table:
     return pa.Table.from_arrays([*batch.columns, *added], schema=PREPARED_SCHEMA)
 
 
-def _list_of_structs(rows: list[list[tuple[object, ...]]], kind: pa.ListType) -> pa.Array:
+def _list_of_structs(rows: Sequence[Sequence[tuple[object, ...]]], kind: pa.ListType) -> pa.Array:
     """Like ``pa.array`` over dicts, column by column: several times faster with lists inside."""
     offsets = [0]
     for row in rows:
@@ -82,8 +84,3 @@ def _list_of_structs(rows: list[list[tuple[object, ...]]], kind: pa.ListType) ->
     columns = [pa.array([item[i] for item in flat], f.type) for i, f in enumerate(fields)]
     structs = pa.StructArray.from_arrays(columns, fields=fields)
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), structs, type=kind)
-
-
-@lru_cache(maxsize=4)
-def _parse_task(task_json: str) -> Task:
-    return Task.model_validate_json(task_json)

@@ -6,13 +6,19 @@ prefix cache needs, and text cannot forge a special token.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from tokenizers import Encoding
 
 from engine.tokenizer import PromptTokenizer
 from schemas.errors import UsageError
 from schemas.spans import Span, trim
 from schemas.task import Task
+
+PROMPTS_VERSION = 1
+"""Goes up when a text would be asked about in other pieces, or in other token ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,36 +78,37 @@ class Prompter:
         units: list[tuple[Span, list[int]]] = []
         for sentence, encoding in zip(sentences, encodings, strict=True):
             if len(encoding.ids) > self.max_text_tokens:
-                units += self._split(text, sentence)
+                units += self._split(text, sentence, encoding)
             else:
                 units.append((sentence, encoding.ids))
         return self._join(text, units) if self._task.unit == "passage" else units
 
-    def _split(self, text: str, span: Span) -> list[tuple[Span, list[int]]]:
-        """Cut a span that is too long for one prompt into pieces that fit."""
+    def _split(self, text: str, span: Span, encoding: Encoding) -> list[tuple[Span, list[int]]]:
+        """Cut a span that is too long for one prompt into pieces that fit.
+
+        ``encoding`` is the span's own: it says where to cut, so that each piece is encoded but
+        once more, however long the span.
+        """
         pieces = []
-        todo = [span]
-        while todo:
-            span = todo.pop()
-            # A window finds the next cut and keeps a huge sentence linear. Real text has 3 to 6
-            # characters a token; where it has more than 16, the pieces are shorter than need be.
-            window = text[span.start : min(span.end, span.start + 16 * self.max_text_tokens)]
-            encoding = self._tokenizer.encode_texts([window])[0]
-            if len(encoding.ids) <= self.max_text_tokens and span.start + len(window) == span.end:
-                pieces.append((span, encoding.ids))
-                continue
-            longest = len(window)
-            if len(encoding.ids) > self.max_text_tokens:
-                longest = encoding.offsets[self.max_text_tokens][0]
-            cut = span.start + _cut(window, max(1, longest))
-            for piece in (Span(cut, span.end), Span(span.start, cut)):  # a stack: the left one next
-                if (piece := trim(text, piece)).start < piece.end:
-                    todo.append(piece)
+        starts = [span.start + start for start, _ in encoding.offsets]
+        begin, token = span.start, 0
+        while begin < span.end:
+            cut = span.end
+            if token + self.max_text_tokens < len(starts):
+                longest = starts[token + self.max_text_tokens]
+                cut = _cut(text, begin, max(begin + 1, longest))
+            piece = trim(text, Span(begin, cut))
+            if piece.start < piece.end:
+                whole = self._tokenizer.encode_texts([text[piece.start : piece.end]])[0]
+                if len(whole.ids) <= self.max_text_tokens:
+                    pieces.append((piece, whole.ids))
+                else:  # cut off from its neighbours it takes more tokens than within the span
+                    pieces += self._split(text, piece, whole)
+            token = bisect_left(starts, cut, token)
+            begin = cut
         return pieces
 
-    def _join(
-        self, text: str, units: list[tuple[Span, list[int]]]
-    ) -> list[tuple[Span, list[int]]]:
+    def _join(self, text: str, units: list[tuple[Span, list[int]]]) -> list[tuple[Span, list[int]]]:
         """Join neighbouring units while the passage fits."""
         joined: list[tuple[Span, list[int]]] = []
         for unit, ids in units:
@@ -115,11 +122,11 @@ class Prompter:
         return joined
 
 
-def _cut(window: str, longest: int) -> int:
-    """Where to cut within the first ``longest`` characters: after a clause, else a word."""
-    shortest = longest // 2
+def _cut(text: str, begin: int, longest: int) -> int:
+    """Where to cut between ``begin`` and ``longest``: after a clause, else a word, if there is
+    one in the second half."""
     for mark in ("; ", ". ", ", ", " "):
-        place = window.rfind(mark, shortest, longest)
+        place = text.rfind(mark, (begin + longest) // 2, longest)
         if place >= 0:
             return place + len(mark)
     return longest

@@ -6,7 +6,7 @@ table is loaded again, what has become settled is dropped, and the commit is tri
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,21 +129,22 @@ class Store:
 class Committer:
     """Commits annotations to one table for one run.
 
-    ``is_settled(keys)`` gets :data:`KEY_COLUMNS` of rows in the table that have the PMIDs of a
-    batch, and says for each whether it needs no replacing.
+    ``table`` is at the version that the run was planned on, and ``present`` are the PMIDs of the
+    run that it holds there, sorted; None if that is not known. ``settled(stored, rows)`` gets
+    :data:`KEY_COLUMNS` of stored rows, and rows to commit, and gives the PMIDs of those of
+    ``rows`` that need not be written.
     """
 
-    def __init__(self, table: DeltaTable, is_settled: Callable[[pa.Table], pa.ChunkedArray]):
+    def __init__(
+        self,
+        table: DeltaTable,
+        present: np.ndarray | None,
+        settled: Callable[[pa.Table, pa.Table], pa.Array],
+    ):
         self._table = table
-        self._is_settled = is_settled
-        self._present: np.ndarray | None = None
-
-    def expect(self, present: np.ndarray) -> None:
-        """Say which PMIDs of this run the table held at the version that was planned on.
-
-        Spares every commit a look at the table until another writer changes it.
-        """
+        # Spares every commit a look at the table, until another writer changes it.
         self._present = present
+        self._settled = settled
 
     def commit(self, rows: pa.Table) -> Commit:
         """Write ``rows`` (:data:`ANNOTATIONS_SCHEMA`, a PMID once) in one transaction.
@@ -154,18 +155,19 @@ class Committer:
             JobError: if other writers were faster twenty times in a row, or the write failed.
         """
         rows = rows.sort_by("pmid")
-        for attempt in range(_MAX_TRIES):
-            if attempt:
-                self._table = DeltaTable(self._table.table_uri)
-                self._present = None
+        for _ in range(_MAX_TRIES):
             kept, replaces = self._unsettled(rows)
             dropped = len(rows) - len(kept)
             if not len(kept):
                 return Commit(0, dropped, self._table.version())
             try:
                 self._write(kept, replaces)
-            except CommitFailedError:
-                logger.info("another writer was faster: loading the table again")
+            except CommitFailedError as e:
+                newest = self._load()
+                if newest.version() == self._table.version():  # nobody was: it failed by itself
+                    raise JobError(f"{newest.table_uri}: commit failed: {e}") from e
+                logger.info("another writer was faster: planning the commit again")
+                self._table, self._present = newest, None
                 continue
             except (DeltaError, OSError) as e:
                 raise JobError(f"{self._table.table_uri}: commit failed: {e}") from e
@@ -174,27 +176,40 @@ class Committer:
             f"{self._table.table_uri}: other writers were faster {_MAX_TRIES} times in a row"
         )
 
+    def remove_annotators(self, annotators: Sequence[str]) -> int:
+        """Delete, in one transaction, all rows of the given annotators; says how many."""
+        names = ", ".join("'" + a.replace("'", "''") + "'" for a in annotators)
+        self._table = self._load()
+        done = self._table.delete(
+            f"annotator IN ({names})", commit_properties=self._properties(retries=_MAX_TRIES)
+        )
+        return int(done["num_deleted_rows"])
+
+    def _load(self) -> DeltaTable:
+        return DeltaTable(self._table.table_uri)
+
     def _unsettled(self, rows: pa.Table) -> tuple[pa.Table, bool]:
         """The rows still to write, and whether any of them replaces one."""
-        pmids = rows["pmid"].to_numpy()
         if self._present is not None:
-            return rows, bool(np.isin(pmids, self._present).any())
-        keys = read_keys(self._table, rows["pmid"])
-        settled = keys.filter(self._is_settled(keys))["pmid"]
-        kept = rows.filter(pc.invert(pc.is_in(rows["pmid"], settled.combine_chunks())))
-        return kept, len(keys) > len(settled)
+            return rows, bool(np.isin(rows["pmid"].to_numpy(), self._present).any())
+        stored = read_keys(self._table, rows["pmid"])
+        settled = self._settled(stored, rows)
+        kept = rows.filter(pc.invert(pc.is_in(rows["pmid"], settled)))
+        return kept, bool(pc.any(pc.is_in(kept["pmid"], stored["pmid"].combine_chunks())).as_py())
+
+    def _properties(self, retries: int = 0) -> CommitProperties:
+        # Without retries there is no silent rebase onto another writer's commit: its rows may be
+        # the same as ours.
+        sequence = (self._table.transaction_version(_APP_ID) or 0) + 1
+        return CommitProperties(
+            app_transactions=[Transaction(_APP_ID, sequence)], max_commit_retries=retries
+        )
 
     def _write(self, rows: pa.Table, replaces: bool) -> None:
-        sequence = (self._table.transaction_version(_APP_ID) or 0) + 1
-        properties = CommitProperties(
-            app_transactions=[Transaction(_APP_ID, sequence)],
-            # No silent rebase onto another writer's commit: its rows may be the same as ours.
-            max_commit_retries=0,
-        )
         if not replaces:
             write_deltalake(
                 self._table, rows, mode="append",
-                writer_properties=_WRITER, commit_properties=properties,
+                writer_properties=_WRITER, commit_properties=self._properties(),
             )  # fmt: skip
             return
         # Bounds let delta-rs pass over files whose PMIDs are all elsewhere.
@@ -205,7 +220,7 @@ class Committer:
             source_alias="new",
             target_alias="old",
             writer_properties=_WRITER,
-            commit_properties=properties,
+            commit_properties=self._properties(),
         ).when_matched_update_all().when_not_matched_insert_all().execute()
 
 

@@ -9,9 +9,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 from tokenizers import Encoding, Tokenizer
 from tokenizers.decoders import DecodeStream
+
+from schemas.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +26,21 @@ class Decoded:
 
 
 class PromptTokenizer:
-    """Encodes templates and texts apart, so that no text can forge a special token."""
+    """Encodes templates and texts apart, so that no text can forge a special token.
+
+    Raises:
+        UsageError: if the checkpoint's ``tokenizer.json`` cannot be read.
+    """
 
     def __init__(self, checkpoint_path: str):
         # Ray's tasks have a core each; the library's own threads would only fight over it.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        file = os.path.join(checkpoint_path, "tokenizer.json")
-        self._template = Tokenizer.from_file(file)
-        self._text = Tokenizer.from_file(file)
+        file = str(Path(checkpoint_path) / "tokenizer.json")
+        try:
+            self._template = Tokenizer.from_file(file)
+            self._text = Tokenizer.from_file(file)
+        except Exception as e:  # the library raises nothing narrower
+            raise UsageError(f"{file}: cannot be read as a tokenizer: {e}") from e
         self._text.encode_special_tokens = True
         for tokenizer in (self._template, self._text):
             tokenizer.no_truncation()
@@ -45,7 +55,7 @@ class PromptTokenizer:
         return self._text.encode_batch(list(texts), add_special_tokens=False)
 
     def decode(self, ids: Sequence[int]) -> Decoded:
-        """The text of ``ids``, special tokens included. A cut-off character at the end is lost."""
+        """The text of ``ids``, special tokens included; bytes of no character are U+FFFD."""
         stream = DecodeStream(skip_special_tokens=False)
         step, tokenizer = stream.step, self._template
         pieces, ends, length = [], [], 0
@@ -55,6 +65,11 @@ class PromptTokenizer:
                 pieces.append(piece)
                 length += len(piece)
             ends.append(length)
+        # The stream holds back what ends in U+FFFD, in case the rest of a character follows.
+        whole = tokenizer.decode(list(ids), skip_special_tokens=False) if ends and not piece else ""
+        if len(whole) > length:
+            pieces.append(whole[length:])
+            ends[-1] = len(whole)
         return Decoded("".join(pieces), ends)
 
 

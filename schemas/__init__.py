@@ -1,1 +1,1 @@
-"""What things are: citations, spans, tasks, configs and the tables' schemas. Imports nothing of ours."""
+"""What things are: citations, spans, tasks, configs, and table schemas. Imports nothing of ours."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from schemas.annotations import STATUSES
 from schemas.errors import UsageError
@@ -22,6 +22,12 @@ class Engines(BaseModel):
 
     min: int = Field(1, ge=1)
     max: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"engines min {self.min} is above max {self.max}")
+        return self
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -77,10 +83,38 @@ class AnnotateConfig(BaseModel):
     @classmethod
     def _retry(cls, value: list[str]) -> list[str]:
         if unknown := [v for v in value if v not in STATUSES]:
-            raise ValueError(
-                f"unknown status {', '.join(unknown)}; valid: {', '.join(STATUSES)}"
-            )
+            raise ValueError(f"unknown status {', '.join(unknown)}; valid: {', '.join(STATUSES)}")
         return value
+
+
+class ShowConfig(BaseModel):
+    """``pubmark show``."""
+
+    model_config = _STRICT
+
+    pmid: int = Field(ge=1, description="The citation to show.")
+    source: str = Field(description="Root of the tables.")
+
+
+class SqlConfig(BaseModel):
+    """``pubmark sql``."""
+
+    model_config = _STRICT
+
+    query: str = Field(description="A query in DuckDB's SQL.")
+    source: str = Field(description="Root of the tables.")
+
+
+class _Loader(yaml.SafeLoader):
+    """Without YAML 1.1's integers in base 60, in which ``engines: 1:16`` would be 76."""
+
+
+def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int | str:
+    text = str(loader.construct_scalar(node))
+    return text if ":" in text else loader.construct_yaml_int(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 
 
 def load_config(model: type[C], file: str | None, overrides: dict[str, Any]) -> C:
@@ -92,7 +126,7 @@ def load_config(model: type[C], file: str | None, overrides: dict[str, Any]) -> 
     values: dict[str, Any] = {}
     if file is not None:
         try:
-            loaded = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+            loaded = yaml.load(Path(file).read_text(encoding="utf-8"), _Loader)
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
             raise UsageError(f"config {file}: {e}") from e
         if not isinstance(loaded, dict):
@@ -107,7 +141,18 @@ def load_config(model: type[C], file: str | None, overrides: dict[str, Any]) -> 
         for fault in e.errors():
             key = ".".join(map(str, fault["loc"]))
             if fault["type"] == "extra_forbidden":
-                lines.append(f"{key}: unknown key; valid: {', '.join(model.model_fields)}")
+                valid = ", ".join(_model_at(model, fault["loc"][:-1]).model_fields)
+                lines.append(f"{key}: unknown key; valid: {valid}")
             else:
                 lines.append(f"{key}: {fault['msg']} (found {fault['input']!r})")
         raise UsageError(f"{where}:\n  " + "\n  ".join(lines)) from e
+
+
+def _model_at(model: type[BaseModel], keys: tuple[int | str, ...]) -> type[BaseModel]:
+    """The model that a key of a config holds, however deep."""
+    for key in keys:
+        field = model.model_fields.get(str(key))
+        inner = field.annotation if field else None
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            model = inner
+    return model

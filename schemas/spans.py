@@ -20,9 +20,12 @@ class Span(NamedTuple):
 
 def trim(text: str, span: Span) -> Span:
     """``span`` without white space at its ends; empty, at its start, if nothing else is in it."""
-    surface = text[span.start : span.end]
-    stripped = surface.strip()
-    if not stripped:
+    # Only the ends are looked at, nothing is copied: a caller may cut a huge text piece by piece.
+    start, end = span
+    while start < end and text[start].isspace():
+        start += 1
+    if start == end:
         return Span(span.start, span.start)
-    start = span.start + len(surface) - len(surface.lstrip())
-    return Span(start, start + len(stripped))
+    while text[end - 1].isspace():
+        end -= 1
+    return Span(start, end)

@@ -63,8 +63,11 @@ class Task(BaseModel):
         """The same task for some of its entity types, in the task's own order.
 
         Raises:
-            ValueError: for names that the task does not have, listing those that it has.
+            ValueError: for names that the task does not have, or none at all, listing those that
+                it has.
         """
+        if not names:
+            raise ValueError(f"no entity type; valid: {', '.join(self.entity_types)}")
         if unknown := [n for n in names if n not in self.entity_types]:
             raise ValueError(
                 f"unknown entity type {', '.join(unknown)}; valid: {', '.join(self.entity_types)}"

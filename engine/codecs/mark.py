@@ -16,8 +16,11 @@ def encode(text: str, mentions: Sequence[Span]) -> str:
     """The target for ``text``: every span of ``mentions`` wrapped, overlapping ones refused.
 
     Raises:
-        ValueError: if spans overlap or leave the text: the codec cannot say this.
+        ValueError: if spans overlap or leave the text, or if it holds a marker of its own: the
+            codec cannot say this.
     """
+    if marker := _MARKER.search(text):
+        raise ValueError(f"text holds {marker[0]} at {marker.start()}, which is a marker")
     pieces, end = [], 0
     for span in sorted(mentions):
         if not end <= span.start < span.end <= len(text):
@@ -34,7 +37,7 @@ def decode(completion: str) -> Marked:
     its partner and a mark around nothing: ``nested``, ``unopened``, ``unclosed``, ``empty``.
     """
     pieces: list[str] = []
-    marks: list[Mark] = []
+    kept: list[Mark] = []
     faults: list[str] = []
     opened: list[tuple[int, Span]] = []  # place in the text, place of the marker
     length = end = 0
@@ -49,12 +52,11 @@ def decode(completion: str) -> Marked:
             faults.append("unopened")
         else:
             start, opener = opened.pop()
-            if opened:
+            while kept and kept[-1].opened.start > opener.start:
+                kept.pop()
                 faults.append("nested")
-            elif start == length:
-                faults.append("empty")
-            else:
-                marks.append(Mark(Span(start, length), opener, where))
+            kept.append(Mark(Span(start, length), opener, where))
     pieces.append(completion[end:])
-    faults += ["unclosed"] * len(opened)
+    marks = [m for m in kept if m.span.start < m.span.end]
+    faults += ["empty"] * (len(kept) - len(marks)) + ["unclosed"] * len(opened)
     return Marked("".join(pieces), marks, faults)

@@ -1,0 +1,1 @@
+"""One commented YAML per job and per built-in task."""

@@ -1,0 +1,214 @@
+"""The command line: one subcommand per job, no logic.
+
+Results go to stdout, progress and logs to stderr. Jobs are imported when they are called, so that
+``--help`` is quick.
+"""
+
+import json
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from schemas.config import AnnotateConfig, ShowConfig, SqlConfig, load_config
+from schemas.errors import PubmarkError
+
+app = typer.Typer(
+    help="Annotate PubMed with biomedical entities, using a language model tuned to mark them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+_stderr = Console(stderr=True, highlight=False)
+
+From = Annotated[str, typer.Option("--from", help="Root of the tables: what --to named.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Ray's and vLLM's logs too.")]
+
+
+@app.command()
+def annotate(
+    source: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Files, directories, globs or URIs of PubMed XML (.xml, .xml.gz), or of Parquet "
+            "or JSONL with pmid, title, abstract."
+        ),
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option(help="Root of the tables: a path or a URI (s3://, gs://, az://).")
+    ] = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(help="A tuned checkpoint: a directory, URI or hub id. [default: nano]"),
+    ] = None,
+    entity_types: Annotated[
+        str | None, typer.Option(help="Which of its entity types, by comma. [default: all]")
+    ] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="vllm, or package.module:Class. [default: vllm]")
+    ] = None,
+    engines: Annotated[
+        str | None, typer.Option(metavar="N|MIN:MAX", help="How many engines. [default: 1]")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Annotate at most so many citations.")] = None,
+    retry: Annotated[
+        str | None,
+        typer.Option(metavar="STATUS,…", help="Annotate these again: failed, partial, …"),
+    ] = None,
+    force: Annotated[
+        bool | None,
+        typer.Option(
+            "--force",
+            help="Replace the table's task by this one: what SOURCE holds is annotated anew, the "
+            "rest is removed.",
+        ),
+    ] = None,
+    strict: Annotated[
+        bool | None,
+        typer.Option("--strict", help="Exit 1 if a file is damaged or a record rejected."),
+    ] = None,
+    max_failed: Annotated[
+        float | None,
+        typer.Option(help="Share of citations that may fail before exit code 3. [default: 0]"),
+    ] = None,
+    no_text: Annotated[
+        bool, typer.Option("--no-text", help="Do not store the citations' text.")
+    ] = False,
+    dry_run: Annotated[
+        bool | None, typer.Option("--dry-run", help="Only say what would be done.")
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option(help="A YAML file with any of these; options win over it.")
+    ] = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Annotate all citations of SOURCE that the table does not hold as they are now.
+
+    Running the same command again resumes after a crash; once all is done, it does nothing.
+
+    Exit codes: 0 done; 1 failed; 2 wrong usage, nothing started; 3 done, but a file was damaged,
+    a record rejected or a citation failed; 130 interrupted, with what was finished committed.
+
+    Examples:
+
+        pubmark annotate pubmed26n0001.xml.gz --to annotations
+
+        pubmark annotate s3://bucket/pubmed/ --to s3://bucket/annotations --engines 1:16
+
+        pubmark annotate pubmed/ --to annotations --dry-run
+    """
+    with _session(verbose):
+        given = {
+            "sources": source or None,
+            "to": to,
+            "checkpoint": checkpoint,
+            "entity_types": _split(entity_types),
+            "backend": backend,
+            "engines": engines,
+            "limit": limit,
+            "retry": _split(retry),
+            "force": force,
+            "strict": strict,
+            "max_failed": max_failed,
+            "store_text": False if no_text else None,
+            "dry_run": dry_run,
+        }
+        settings = load_config(
+            AnnotateConfig, config, {k: v for k, v in given.items() if v is not None}
+        )
+        from jobs.annotate import describe, run
+        from jobs.progress import progress_bar
+
+        with progress_bar(_stderr) as reporter:
+            result = run(settings, reporter, verbose)
+        print(json.dumps(result.summary()) if as_json else describe(result, settings.to))
+        raise typer.Exit(result.exit_code(settings.strict, settings.max_failed))
+
+
+@app.command()
+def show(
+    pmid: Annotated[int, typer.Argument(help="A PMID in the table.")],
+    source: From,
+    as_json: Json = False,
+) -> None:
+    """Show one citation with its mentions highlighted.
+
+    Example: pubmark show 99000001 --from annotations
+    """
+    with _session():
+        from jobs.show import jsonable, render, run
+
+        row = run(load_config(ShowConfig, None, {"pmid": pmid, "source": source}))
+        console = Console(highlight=False)
+        if as_json:
+            print(json.dumps(jsonable(row), ensure_ascii=False))
+        else:
+            console.print(render(row, console))
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="A query, in DuckDB's SQL.")],
+    source: From,
+    form: Annotated[
+        Literal["table", "csv", "jsonl"] | None,
+        typer.Option("--format", help="[default: table on a terminal, csv elsewhere]"),
+    ] = None,
+) -> None:
+    """Query the tables: views annotations, mentions (a row each), annotators, runs.
+
+    Example: pubmark sql "SELECT entity_type, count(*) FROM mentions GROUP BY 1" --from annotations
+    """
+    with _session():
+        from jobs.sql import run, write
+
+        result = run(load_config(SqlConfig, None, {"query": query, "source": source}))
+        write(result, form or ("table" if sys.stdout.isatty() else "csv"))
+
+
+@contextmanager
+def _session(verbose: bool = False) -> Iterator[None]:
+    """Logs to stderr, SIGTERM as Ctrl-C, and the project's errors as a message and exit code."""
+    handler: logging.Handler
+    if _stderr.is_terminal:
+        handler = RichHandler(console=_stderr, show_path=False, show_level=False, markup=False)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
+    for name in ("engine", "jobs"):
+        logging.getLogger(name).setLevel(logging.INFO)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    except PubmarkError as e:
+        _stderr.print(f"pubmark: {e}", style="bold red", markup=False, soft_wrap=True)
+        raise typer.Exit(e.exit_code) from None
+    except KeyboardInterrupt:
+        _stderr.print("pubmark: interrupted")
+        raise typer.Exit(130) from None
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _split(value: str | None) -> list[str] | None:
+    return None if value is None else [v.strip() for v in value.split(",") if v.strip()]
+
+
+def main() -> None:
+    """The ``pubmark`` command."""
+    app()

@@ -1,0 +1,79 @@
+"""``pubmark sql``: a query over the tables, as a table for a person or lines for a program."""
+
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+import duckdb
+from rich.console import Console
+from rich.table import Table
+
+from engine.query import open_views
+from schemas.config import SqlConfig
+from schemas.errors import UsageError
+
+_ROWS_PER_FETCH = 10_000
+
+
+@dataclass(frozen=True)
+class QueryResult:
+    """Column names, and the rows as they are fetched."""
+
+    columns: list[str]
+    rows: Iterator[tuple[Any, ...]]
+
+
+def run(config: SqlConfig) -> QueryResult:
+    """Run the query.
+
+    Raises:
+        UsageError: if there is no table, or DuckDB does not accept the query.
+    """
+    db = open_views(config.source)
+    try:
+        db.execute(config.query)
+    except duckdb.Error as e:
+        raise UsageError(f"sql: {e}") from e
+    return QueryResult([d[0] for d in db.description or []], _fetch(db))
+
+
+def _fetch(db: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
+    try:
+        while rows := db.fetchmany(_ROWS_PER_FETCH):
+            yield from rows
+    except duckdb.Error as e:
+        raise UsageError(f"sql: {e}") from e
+
+
+def write(result: QueryResult, form: str, out: TextIO = sys.stdout) -> None:
+    """Write rows to ``out`` as ``csv`` or ``jsonl``, streaming, or as a ``table``."""
+    if form == "table":
+        table = Table(*result.columns, header_style="bold")
+        for row in result.rows:
+            table.add_row(*("" if v is None else _plain(v) for v in row))
+        Console(file=out).print(table)
+    elif form == "csv":
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(result.columns)
+        writer.writerows([_plain(v) if v is not None else None for v in row] for row in result.rows)
+    else:
+        for row in result.rows:
+            values = dict(zip(result.columns, row, strict=True))
+            out.write(json.dumps(values, ensure_ascii=False, default=_jsonable) + "\n")
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list | dict | bytes):
+        return json.dumps(value, ensure_ascii=False, default=_jsonable).strip('"')
+    return str(value)
+
+
+def _jsonable(value: Any) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,45 @@
+"""Tiny citations, a fake backend, one small cluster for all tests of a session."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real corpora beside the checkout; tests that need it skip without it."""
+    folder = ROOT.parent / "shared"
+    if not (folder / "data").is_dir():
+        pytest.skip("../shared/data is not here")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """A Ray cluster of this machine's cores, which every job of the session joins."""
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests/support")])
+    from engine.cluster import connected
+
+    with connected():
+        yield
+
+
+@pytest.fixture
+def write_jsonl(tmp_path: Path) -> Callable[..., str]:
+    """Write citations (pmid, title, abstract) to a JSONL file and give its path."""
+
+    def write(rows: list[tuple[Any, str, str]], name: str = "citations.jsonl") -> str:
+        path = tmp_path / name
+        lines = (json.dumps(dict(zip(("pmid", "title", "abstract"), r, strict=True))) for r in rows)
+        path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        return str(path)
+
+    return write

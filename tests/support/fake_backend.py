@@ -1,0 +1,65 @@
+"""A deterministic backend without a model, for tests: it marks words by rule.
+
+Follows engine.backends.base.Backend. What it does is steered by words in the text, so that a test
+writes its wish into a citation: it marks ``aspirin``, ``cancer`` and ``BRCA1`` for the type that
+they are of, and answers late, fails or dies where the text says so.
+"""
+
+import asyncio
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.backends.base import Completion, EngineSettings
+from engine.checkpoint import Checkpoint
+from engine.codecs import mark
+from engine.tokenizer import load_tokenizer
+from schemas.errors import EngineDied
+from schemas.spans import Span
+
+WORDS = {
+    "<chemical>": r"aspirin|ibuprofen|metformin|CO2|[A-Za-z]+(?:mycin|cillin|ine)\b",
+    "<disease>": r"(?:breast |lung )?cancer|diabetes|[A-Za-z]+(?:itis|emia|osis)\b",
+    "<gene>": r"BRCA1|TP53|\b[A-Z]{2,}[0-9]\b",
+}
+LOGPROB = -0.125
+
+
+class FakeBackend:
+    """Marks by :data:`WORDS`; every token has log-probability :data:`LOGPROB`.
+
+    Words that steer it: ``FAILS`` raises for this prompt, ``FAILSGENE`` for prompts about genes
+    only, ``KILLS=path=`` raises EngineDied unless the file exists (which the dying engine makes:
+    so it dies once), ``KILLSALWAYS`` always. PUBMARK_FAKE_SECONDS is the time that a prompt takes.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, settings: EngineSettings, temperature: float):
+        self._tokenizer = load_tokenizer(checkpoint.path)
+        self._seconds = float(os.environ.get("PUBMARK_FAKE_SECONDS", "0"))
+
+    async def generate(self, token_ids: Sequence[int], max_tokens: int) -> Completion:
+        """See :class:`engine.backends.base.Backend`."""
+        prompt = self._tokenizer.decode(token_ids).text
+        kind, text = re.fullmatch(r"<s>(<\w+>)(.*)<sep>", prompt, re.DOTALL).groups()  # type: ignore[union-attr]
+        # Never in the order asked: a long text answers before a short one.
+        await asyncio.sleep(self._seconds + 0.02 / (1 + len(text)))
+        if "KILLS" in text:
+            self._die(text)
+        if "FAILS" in text and ("FAILSGENE" not in text or kind == "<gene>"):
+            raise ValueError("told to fail")
+        spans = [Span(*m.span()) for m in re.finditer(WORDS[kind], text)]
+        ids = self._tokenizer.encode_template(mark.encode(text, spans))
+        finish = "stop" if len(ids) <= max_tokens else "length"
+        return Completion(ids[:max_tokens], [LOGPROB] * len(ids[:max_tokens]), finish)
+
+    def _die(self, text: str) -> None:
+        once = re.search(r"KILLS=(.*)=", text)
+        if once is None:
+            raise EngineDied("told to die")
+        if not Path(once[1]).exists():
+            Path(once[1]).touch()
+            raise EngineDied("told to die once")
+
+    def close(self) -> None:
+        """Nothing to stop."""
