@@ -44,8 +44,6 @@ def connected(verbose: bool = False) -> Iterator[None]:
     if os.environ.get("RAY_ADDRESS"):
         common.pop("include_dashboard")
     else:
-        # Should this process be killed, Ray's own helpers look for its head for so long (60 s).
-        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "5")
         common |= {
             "address": "local",
             "num_cpus": len(os.sched_getaffinity(0)),

@@ -174,7 +174,7 @@ def sql(
         from jobs.sql import run, write
 
         result = run(load_config(SqlConfig, None, {"query": query, "source": source}))
-        write(result, form or ("table" if sys.stdout.isatty() else "csv"))
+        write(result, form or ("table" if sys.stdout.isatty() else "csv"), sys.stdout)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TextIO
@@ -48,7 +47,7 @@ def _fetch(db: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
         raise UsageError(f"sql: {e}") from e
 
 
-def write(result: QueryResult, form: str, out: TextIO = sys.stdout) -> None:
+def write(result: QueryResult, form: str, out: TextIO) -> None:
     """Write rows to ``out`` as ``csv`` or ``jsonl``, streaming, or as a ``table``."""
     if form == "table":
         table = Table(*result.columns, header_style="bold")

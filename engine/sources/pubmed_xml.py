@@ -19,7 +19,7 @@ from lxml import etree
 from schemas.citation import Citation, Deletion, Rejection, lay_out_text, squeeze
 from schemas.errors import DamagedSource
 
-MAX_RECORD_BYTES = 16 << 20
+MAX_RECORD_BYTES = 8 << 20
 """No real record comes near: the longest author lists make some 3 MB."""
 
 _CHUNK_BYTES = 1 << 16
@@ -29,6 +29,7 @@ _ROOTS = {
     "PubmedArticle", "PubmedBookArticle", "MedlineCitation", "BookDocument",
 }  # fmt: skip
 _RECORDS = ("PubmedArticle", "PubmedBookArticle", "MedlineCitation", "BookDocument")
+_ENTITY = re.compile(rb"&(?!amp;|lt;|gt;|quot;|#)[^;]*;")
 _YEAR = re.compile(r"\b(1[5-9]|20)\d\d\b")
 _INT16_MAX = 32767
 
@@ -40,7 +41,8 @@ def read_pubmed_xml(stream: IO[bytes]) -> Iterator[Record]:
 
     Raises:
         DamagedSource: where the file can be read no further (not XML, broken XML, truncated
-            gzip, own entities, an oversized record), after everything good before that place.
+            gzip, own or undefined entities, an oversized record), after everything good before
+            that place.
     """
     parser = etree.XMLPullParser(
         ("end",),
@@ -68,6 +70,11 @@ def read_pubmed_xml(stream: IO[bytes]) -> Iterator[Record]:
             damage = (f"damaged gzip: {e}", e)
         except etree.XMLSyntaxError as e:
             damage = (f"broken XML: {e}", e)
+        # lxml lets an undefined entity pass in silence, and would take what follows for a new file.
+        log = parser.feed_error_log
+        if not damage and (fatal := next(iter(log.filter_from_fatals()), None)):
+            damage = (f"broken XML: {fatal.message}, line {fatal.line}", None)
+        undefined = bool(log.filter_types(etree.ErrorTypes.WAR_UNDECLARED_ENTITY))
         pending += len(chunk) if not damage else 0
         for _, element in parser.read_events():
             if not checked:
@@ -76,6 +83,10 @@ def read_pubmed_xml(stream: IO[bytes]) -> Iterator[Record]:
             parent = element.getparent()
             if parent is not None and parent.tag in _RECORDS:
                 continue  # the record's inner half: read when the whole record ends
+            if undefined and (entity := _ENTITY.search(etree.tostring(element))):
+                name = entity[0].decode()
+                damage = (f"entity {name} of record {read + 1} is not defined in the file", None)
+                break
             pending = 0
             if element.tag == "DeleteCitation":
                 yield from _deletions(element)
@@ -103,8 +114,13 @@ def _decompressed(stream: IO[bytes]) -> Iterator[bytes]:
     head = stream.read(2)
     stream.seek(0)
     if head == _GZIP_MAGIC:
+        # read1, since read would drop what it has already when the stream breaks before the chunk
+        # is full.
         stream = gzip.GzipFile(fileobj=stream)  # type: ignore[assignment]
-    while chunk := stream.read(_CHUNK_BYTES):
+        read = stream.read1  # type: ignore[attr-defined]
+    else:
+        read = stream.read
+    while chunk := read(_CHUNK_BYTES):
         yield chunk
 
 
@@ -179,7 +195,9 @@ def _article(record: etree._Element, body: etree._Element, pmid: int, version: i
         or None,
         language=_content(article.find("Language")) or None,
         doi=doi,
-        publication_types=_publication_types(article.findall("PublicationTypeList/PublicationType")),
+        publication_types=_publication_types(
+            article.findall("PublicationTypeList/PublicationType")
+        ),
     )
 
 
@@ -246,9 +264,11 @@ def _publication_types(elements: list[etree._Element]) -> list[str]:
 def _positive_int(value: str | None) -> int | None:
     value = (value or "").strip()
     # isdigit alone would accept superscripts; PMIDs have 8 digits, so 18 is a bound, not a rule.
-    return int(value) if value.isascii() and value.isdigit() and 0 < len(value) <= 18 else None
+    if not (value.isascii() and value.isdigit() and len(value) <= 18):
+        return None
+    return int(value) or None
 
 
 def _bad_pmid(value: str | None) -> str:
-    found = "no PMID" if not (value or "").strip() else f"PMID {value!r}"
+    found = "no PMID" if not (value or "").strip() else f"PMID {value!r:.80}"
     return f"{found}, expected a positive whole number"

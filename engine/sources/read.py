@@ -7,6 +7,7 @@ seconds per 30,000 citations, the model minutes to hours.
 """
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import numpy as np
 import pyarrow as pa
@@ -40,7 +41,8 @@ SCAN_SCHEMA = pa.schema(
     ]
 )
 """One row is one shard. ``pmid`` … ``empty`` run in file order, so that a citation is known by its
-position in them; ``deleted`` are the PMIDs of DeleteCitation; ``damage`` is null if all was read."""
+position in them; ``deleted`` are the PMIDs of DeleteCitation; ``damage`` is null if all was read.
+"""
 
 
 def scan_shard(shard: Shard, index: int) -> pa.Table:
@@ -93,9 +95,9 @@ def read_citations(
 
 
 def _read_records(shard: Shard) -> Iterator[Citation | Deletion | Rejection]:
-    try:
-        stream = open_shard(shard)
-    except OSError as e:
-        raise DamagedSource("at the start", f"cannot be opened: {e}") from e
-    with stream:
+    with ExitStack() as stack:
+        try:
+            stream = stack.enter_context(open_shard(shard))
+        except OSError as e:
+            raise DamagedSource("at the start", f"cannot be opened: {e}") from e
         yield from _READERS[shard.format](stream)

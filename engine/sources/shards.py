@@ -5,7 +5,8 @@ in the files.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO, Any
@@ -53,7 +54,8 @@ def find_shards(sources: Sequence[str]) -> list[Shard]:
     for source in sources:
         try:
             for shard in _expand(source):
-                found.setdefault(shard.uri, shard)
+                found.pop(shard.uri, None)  # named twice: its last place counts
+                found[shard.uri] = shard
         except UsageError as e:
             faults.append(str(e))
     if faults:
@@ -61,15 +63,18 @@ def find_shards(sources: Sequence[str]) -> list[Shard]:
     return sorted(found.values(), key=_nlm_order)
 
 
-def open_shard(shard: Shard) -> IO[bytes]:
+@contextmanager
+def open_shard(shard: Shard) -> Iterator[IO[bytes]]:
     """The raw bytes of a shard, seekable, not decompressed."""
+    # fs is held until the end: a zip file closes with the file system that looks into it.
     fs, path = filesystem(shard.uri)
-    return fs.open(path, "rb")
+    with fs.open(path, "rb") as stream:
+        yield stream
 
 
 def _nlm_order(shard: Shard) -> tuple[int, int, int]:
     # sorted() is stable: equal keys (everything that is not NLM's) keep the order given.
-    match = _NLM_NAME.search(shard.uri)
+    match = _NLM_NAME.search(shard.name)
     return (0, int(match[1]), int(match[2])) if match else (1, 0, 0)
 
 
@@ -86,40 +91,49 @@ def filesystem(uri: str) -> tuple[Any, str]:
 
 def _expand(source: str) -> list[Shard]:
     expected = f"expected a file, directory or glob of {', '.join(FORMATS)}"
+    if not source:
+        raise UsageError(f"source '': is empty; {expected}")
     scheme = source.split("://", 1)[0] + "://" if "://" in source else ""
+    if scheme == "file://":
+        scheme = ""  # the same shard as the plain path
     try:
         fs, path = filesystem(source)
-    except (ValueError, ImportError, OSError) as e:
+    except Exception as e:  # each file system has errors of its own
         raise UsageError(f"source {source}: cannot open this kind of URI ({e})") from e
-    # Only what belongs to the path: pyarrow leaves an S3 URI's options in the query.
-    query = "?" + source.split("?", 1)[1] if scheme and "?" in source else ""
+    # What belongs to the URI but not to the path: the options that pyarrow reads from an S3 URI's
+    # query; in ``zip://a.xml::some.zip``, the file around it.
+    mark = "?" if scheme.removesuffix("://") in _ARROW_SCHEMES else "::"
+    _, mark, rest = source.removeprefix(scheme).partition(mark)
+    rest = mark + rest if scheme else ""
     try:
         if fs.isfile(path):
-            return [_shard(scheme, query, path, PurePosixPath(path).name, source)]
+            return [_shard(scheme, rest, path, PurePosixPath(path).name, source)]
         if fs.isdir(path):
             root, paths = path.rstrip("/"), fs.find(path)
-        elif any(c in source for c in "*?[") and (paths := fs.glob(path)):
+        elif any(c in source for c in "*?[") and (matches := fs.glob(path, detail=True)):
+            paths = [p for p, info in matches.items() if info["type"] == "file"]
             root = str(PurePosixPath(re.split(r"[*?\[]", path)[0] + "x").parent)
         else:
             raise UsageError(f"source {source}: does not exist; {expected}")
     except OSError as e:
         raise UsageError(f"source {source}: {e}") from e
+    names = {p: p[len(root) :].lstrip("/") for p in sorted(paths) if _format(p)}
     shards = [
-        _shard(scheme, query, p, p[len(root) :].lstrip("/"), source)
-        for p in sorted(paths)
-        if _format(p) and not PurePosixPath(p).name.startswith((".", "_"))
+        _shard(scheme, rest, p, name, source)
+        for p, name in names.items()
+        if not any(part.startswith((".", "_")) for part in PurePosixPath(name).parts)
     ]
     if not shards:
         raise UsageError(f"source {source}: holds no file to read; {expected}")
     return shards
 
 
-def _shard(scheme: str, query: str, path: str, name: str, source: str) -> Shard:
+def _shard(scheme: str, rest: str, path: str, name: str, source: str) -> Shard:
     kind = _format(path)
     if kind is None:
         raise UsageError(f"source {source}: unknown kind of file; expected {', '.join(FORMATS)}")
     if scheme and "://" not in path:
-        path = scheme + path + query
+        path = scheme + path + rest
     return Shard(path, name, kind)
 
 

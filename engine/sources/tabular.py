@@ -38,10 +38,16 @@ def read_parquet(stream: IO[bytes]) -> Iterator[Citation | Rejection]:
                 f"no column {', '.join(sorted(missing))}, expected pmid, title, abstract",
             )
         columns = [c for c in _COLUMNS if c in names]
-        for batch in file.iter_batches(batch_size=_ROWS_PER_READ, columns=columns):
-            for row in batch.to_pylist():
-                number += 1
-                yield _citation(row, f"row {number}")
+        # One row group after the other: a batch across two would take the first one's rows along
+        # when the second is damaged.
+        for group in range(file.num_row_groups):
+            for batch in file.iter_batches(_ROWS_PER_READ, [group], columns):
+                for row in _rows(batch):
+                    number += 1
+                    if isinstance(row, UnicodeDecodeError):
+                        yield Rejection(f"row {number}", f"text is not valid UTF-8: {row}")
+                    else:
+                        yield _citation(row, f"row {number}")
     except (pa.ArrowException, OSError) as e:
         raise DamagedSource(f"after row {number}", f"damaged Parquet: {e}") from e
 
@@ -81,12 +87,24 @@ def read_jsonl(stream: IO[bytes]) -> Iterator[Citation | Rejection]:
             yield Rejection(f"line {number}", "not a JSON object")
 
 
+def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | UnicodeDecodeError]:
+    # Arrow takes over the bytes of a string unchecked: bad ones show up only here.
+    try:
+        yield from batch.to_pylist()
+    except UnicodeDecodeError:
+        for number in range(batch.num_rows):
+            try:
+                yield batch.slice(number, 1).to_pylist()[0]
+            except UnicodeDecodeError as e:
+                yield e
+
+
 def _citation(row: dict[str, Any], place: str) -> Citation | Rejection:
     pmid = row.get("pmid")
-    if isinstance(pmid, str) and pmid.isascii() and pmid.isdigit():
+    if isinstance(pmid, str) and pmid.isascii() and pmid.isdigit() and len(pmid) <= 19:
         pmid = int(pmid)
     if not isinstance(pmid, int) or isinstance(pmid, bool) or not 0 < pmid < 2**63:
-        return Rejection(place, f"pmid {row.get('pmid')!r}, expected a positive whole number")
+        return Rejection(place, f"pmid {row.get('pmid')!r:.80}, expected a positive whole number")
     title, abstract = row.get("title"), row.get("abstract")
     for name, value in (("title", title), ("abstract", abstract)):
         if not isinstance(value, str | None):
@@ -96,13 +114,16 @@ def _citation(row: dict[str, Any], place: str) -> Citation | Rejection:
         text.encode()
     except UnicodeEncodeError as e:
         return Rejection(f"{place}, PMID {pmid}", f"text is not valid Unicode: {e}")
-    extra = {name: row[name] for name in _OPTIONAL if row.get(name) is not None}
+    extra = {name: row[name] for name in _OPTIONAL if row.get(name) not in (None, "")}
     try:
-        # Arrow would notice a wrong type only when the whole batch is built.
-        pa.array([extra], _EXTRA_TYPE)
-    except (pa.ArrowException, TypeError, OverflowError) as e:
+        # Arrow would notice a wrong type only when the whole batch is built, and some never.
+        typed = pa.array([extra], _EXTRA_TYPE)[0].as_py()
+        for name, value in extra.items():
+            if typed[name] != value:
+                raise TypeError(f"{value!r:.80} is no {_EXTRA_TYPE.field(name).type}")
+    except (pa.ArrowException, ValueError, TypeError, OverflowError) as e:
         return Rejection(f"{place}, PMID {pmid}", f"{', '.join(extra)}: {e}")
-    return Citation(pmid, text, title_length, **extra)
+    return Citation(pmid, text, title_length, **{name: typed[name] for name in extra})
 
 
 _EXTRA_TYPE = pa.struct(

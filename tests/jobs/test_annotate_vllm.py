@@ -1,0 +1,81 @@
+"""The whole road with the real engine and the embedded checkpoint, on the bundled sample."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deltalake import DeltaTable
+
+import jobs.sample
+from jobs.annotate import RunResult, run
+from schemas.config import AnnotateConfig
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+SAMPLE = Path(jobs.sample.__file__).parent / "pubmed_sample.xml"
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("vllm")
+
+
+@pytest.fixture(scope="module")
+def sources(target: Path) -> list[str]:
+    # A text that no prompt holds, and one without any.
+    rows = [
+        {"pmid": 1, "title": "cancer of the breast and " * 500, "abstract": ""},
+        {"pmid": 2, "title": "", "abstract": ""},
+    ]
+    path = target / "awkward.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return [str(SAMPLE), str(path)]
+
+
+@pytest.fixture(scope="module")
+def result(target: Path, sources: list[str], ray_session: None) -> RunResult:
+    return run(AnnotateConfig(sources=sources, to=str(target / "t")))
+
+
+@pytest.fixture(scope="module")
+def rows(target: Path, result: RunResult) -> list[dict[str, Any]]:
+    table: list[dict[str, Any]] = (
+        DeltaTable(target / "t/annotations").to_pyarrow_table().to_pylist()
+    )
+    return table
+
+
+def test_every_citation_once_and_none_failed(result: RunResult, rows: list[dict[str, Any]]) -> None:
+    assert result.read == result.annotated == len(rows) == len({r["pmid"] for r in rows}) == 51
+    assert (result.failed, result.partial, result.empty) == (0, 0, 1)
+
+
+def test_every_mention_stands_where_it_says(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        keys = [(m["start"], m["end"], m["entity_type"]) for m in row["mentions"]]
+        assert keys == sorted(set(keys))
+        for m in row["mentions"]:
+            assert row["text"][m["start"] : m["end"]] == m["text"] != ""
+            assert 0 < m["score"] <= 1 and m["grade"] in ("exact", "repaired")
+
+
+def test_it_finds_what_a_person_would(rows: list[dict[str, Any]]) -> None:
+    found = {(m["entity_type"], m["text"].lower()) for r in rows for m in r["mentions"]}
+    assert len(found) > 300
+    assert {t for t, _ in found} == {"disease", "chemical", "gene"}
+    assert ("chemical", "doxorubicin") in found and ("disease", "heart failure") in found
+
+
+def test_the_run_says_how_it_went(target: Path, result: RunResult) -> None:
+    (row,) = DeltaTable(target / "t/runs").to_pyarrow_table().to_pylist()
+    assert row["mentions"] == result.mentions > 500
+    assert row["prompt_tokens"] > 30_000 and row["completion_tokens"] > 20_000
+    assert row["engine_start_seconds"] > 1 and 0.5 < row["engine_busy_share"] <= 1
+    assert sum(dict(row["unplaced"]).values()) == result.unplaced
+    assert {"vllm", "torch", "ray"} & set(dict(row["versions"]))
+
+
+def test_run_again_it_annotates_nothing(target: Path, sources: list[str], rows: Any) -> None:
+    again = run(AnnotateConfig(sources=sources, to=str(target / "t")))
+    assert (again.annotated, again.settled) == (0, 51) and again.seconds < 20
