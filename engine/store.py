@@ -6,14 +6,15 @@ table is loaded again, what has become settled is dropped, and the commit is tri
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from schemas.annotations import (
     ANNOTATIONS_SCHEMA,
@@ -72,6 +73,7 @@ class Store:
             for name in TABLES:
                 if DeltaTable.is_deltatable(self.uri(name)):
                     self._check_ours(name)
+            self._check_scheme()
         except (DeltaError, OSError, ValueError) as e:
             raise UsageError(f"target {self.root}: cannot be opened: {e}") from e
 
@@ -92,27 +94,51 @@ class Store:
             raise UsageError(f"{self.root}: holds no table {table!r} of pubmark ({e})") from e
 
     def create(self) -> DeltaTable:
-        """The annotations table, made if it is not there; likewise its companions."""
+        """The annotations table, made if it is not there; likewise its companions.
+
+        Raises:
+            JobError: if they cannot be written.
+        """
         for name, schema in TABLES.items():
-            DeltaTable.create(
-                self.uri(name),
-                schema=schema,
-                mode="ignore",
-                name=f"pubmark {name}",
-                configuration={_VERSION_KEY: str(SCHEMA_VERSION)},
-                raise_if_key_not_exists=False,
-            )
+            with self._writing(name):
+                DeltaTable.create(
+                    self.uri(name),
+                    schema=schema,
+                    mode="ignore",
+                    name=f"pubmark {name}",
+                    configuration={_VERSION_KEY: str(SCHEMA_VERSION)},
+                    raise_if_key_not_exists=False,
+                )
         return DeltaTable(self.uri("annotations"))
 
     def append(self, table: str, rows: Iterable[dict[str, object]]) -> None:
-        """Add rows to a companion table."""
-        schema = TABLES[table]
-        write_deltalake(
-            self.uri(table),
-            pa.Table.from_pylist(list(rows), schema=schema),
-            mode="append",
-            writer_properties=_WRITER,
-        )
+        """Add rows to a companion table.
+
+        Raises:
+            JobError: if it cannot be written.
+        """
+        with self._writing(table):
+            write_deltalake(
+                self.uri(table),
+                pa.Table.from_pylist(list(rows), schema=TABLES[table]),
+                mode="append",
+                writer_properties=_WRITER,
+            )
+
+    @contextmanager
+    def _writing(self, table: str) -> Iterator[None]:
+        try:
+            yield
+        except (DeltaError, OSError) as e:
+            raise JobError(f"{self.uri(table)}: cannot be written: {e}") from e
+
+    def _check_scheme(self) -> None:
+        """is_deltatable takes an unknown scheme for an empty place."""
+        try:
+            DeltaTable(self.uri("annotations"))
+        except TableNotFoundError as e:
+            if "scheme" in str(e):
+                raise UsageError(f"target {self.root}: {e}") from e
 
     def _check_ours(self, name: str) -> None:
         found = DeltaTable(self.uri(name))

@@ -22,7 +22,10 @@ from jobs.cli import app
 
 ROOT = Path(__file__).parents[2]
 FAKE = ["--backend", "fake_backend:FakeBackend"]
-GOOD = "<PubmedArticle><MedlineCitation><PMID>{0}</PMID><Article><ArticleTitle>aspirin {0}</ArticleTitle></Article></MedlineCitation></PubmedArticle>"
+GOOD = (
+    "<PubmedArticle><MedlineCitation><PMID>{0}</PMID><Article><ArticleTitle>aspirin {0}"
+    "</ArticleTitle></Article></MedlineCitation></PubmedArticle>"
+)
 Writer = Callable[..., str]
 
 pytestmark = pytest.mark.usefixtures("ray_session")

@@ -831,9 +831,9 @@ _AUTHOR = f"<Author><LastName>Nobody</LastName><Affiliation>{'x' * 900}</Affilia
 @pytest.mark.parametrize(
     ("unit", "cause"),
     [
-        (_AUTHOR, "a record of more than 16 MiB"),
-        (f"<!--{'x' * 900}-->", "a record of more than 16 MiB"),
-        ("x" * 1000, "Text node too long"),
+        (_AUTHOR, "a record of more than 8 MiB"),
+        (f"<!--{'x' * 900}-->", "a record of more than 8 MiB"),
+        ("x" * 1000, "a record of more than 8 MiB"),
     ],
     ids=["tags", "comments", "text"],
 )
