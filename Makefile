@@ -12,14 +12,7 @@ DEMO := demo
 
 demo: $(INSTALLED)
 	@rm -rf $(DEMO)
-	@set -e; PATH="$(CURDIR)/$(BIN):$$PATH"; say() { printf '\n\033[1m$$ %s\033[0m\n' "$$*"; "$$@"; }; \
-	say pubmark annotate jobs/sample/pubmed_sample.xml --to $(DEMO); \
-	say pubmark sql --from $(DEMO) "SELECT entity_type, lower(text) AS mention, count(*) AS mentions, \
-	  count(DISTINCT pmid) AS citations FROM mentions GROUP BY ALL \
-	  QUALIFY row_number() OVER (PARTITION BY entity_type ORDER BY count(*) DESC, mention) <= 5 \
-	  ORDER BY entity_type, mentions DESC, mention"; \
-	say pubmark show 99000002 --from $(DEMO); \
-	cat docs/demo-next.txt
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh docs/demo.sh $(DEMO)
 
 test: $(INSTALLED)
 	$(BIN)/pytest
