@@ -6,7 +6,7 @@ and row groups that a query does not need are not read.
 
 import duckdb
 
-from engine.store import TABLES, Store
+from engine.store import TABLES, Store, open_dataset
 
 MENTIONS_VIEW = """
 CREATE VIEW mentions AS
@@ -27,6 +27,6 @@ def open_views(root: str) -> duckdb.DuckDBPyConnection:
     store = Store(root)
     db = duckdb.connect(config={"autoinstall_known_extensions": "false"})
     for name in TABLES:
-        db.register(name, store.load(name).to_pyarrow_dataset())
+        db.register(name, open_dataset(store.load(name)))
     db.execute(MENTIONS_VIEW)
     return db

@@ -29,7 +29,7 @@ from engine.interrupts import Interrupts
 from engine.pipeline import Pool
 from engine.prepare import load_prompter
 from engine.sources.shards import Shard, find_shards
-from engine.store import Committer, Store, read_keys
+from engine.store import Committer, Store, open_dataset, read_keys
 from schemas.annotations import ANNOTATIONS_SCHEMA
 from schemas.config import AnnotateConfig
 from schemas.errors import JobError, UsageError
@@ -268,7 +268,7 @@ def _committer(
 ) -> Committer:
     """Make what tables are not there yet, and what commits to them."""
     created = store.create()
-    known = store.load("annotators").to_pyarrow_table(columns=["annotator"])["annotator"]
+    known = open_dataset(store.load("annotators")).to_table(columns=["annotator"])["annotator"]
     if annotator.fingerprint not in known.to_pylist():
         store.append(
             "annotators",
@@ -372,7 +372,7 @@ def _remove_other_tasks(
 def _tasks(store: Store) -> dict[str, set[str]]:
     """The annotators that have rows in the table, and their entity types."""
     used = set(pc.unique(read_keys(store.load())["annotator"]).to_pylist())
-    known = store.load("annotators").to_pyarrow_table(columns=["annotator", "entity_types"])
+    known = open_dataset(store.load("annotators")).to_table(columns=["annotator", "entity_types"])
     return {
         row["annotator"]: set(row["entity_types"])
         for row in known.to_pylist()

@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from engine.store import Store
+from engine.store import Store, open_dataset
 from schemas.config import ShowConfig
 from schemas.errors import UsageError
 
@@ -25,7 +25,7 @@ def run(config: ShowConfig) -> dict[str, Any]:
     Raises:
         UsageError: if there is no table, or no such PMID in it.
     """
-    dataset = Store(config.source).load().to_pyarrow_dataset()
+    dataset = open_dataset(Store(config.source).load())
     rows: list[dict[str, Any]] = dataset.to_table(
         filter=pc.field("pmid") == config.pmid
     ).to_pylist()

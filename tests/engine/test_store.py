@@ -1,5 +1,7 @@
 """Commits: atomic, conditional, a PMID once."""
 
+import subprocess
+import sys
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -16,6 +18,7 @@ from schemas.annotations import ANNOTATIONS_SCHEMA
 from schemas.citation import digest_text
 from schemas.errors import JobError, UsageError
 
+ROOT = Path(__file__).parents[2]
 NONE = np.array([], np.int64)
 
 
@@ -133,6 +136,23 @@ def test_another_programs_table_is_refused_and_an_empty_place_is_not(tmp_path: P
     write_deltalake(tmp_path / "runs/runs", pa.table({"x": [1]}))
     with pytest.raises(UsageError, match="table of another program"):
         Store(str(tmp_path / "runs")).check()
+
+
+def test_a_place_with_an_awkward_name(tmp_path: Path) -> None:
+    made = Store(str(tmp_path / "a b é#c"))
+    made.create()
+    committer(made).commit(rows(1))
+    assert read_keys(made.load())["pmid"].to_pylist() == [1]
+
+
+def test_a_process_that_reads_and_ends_does_not_abort(store: Store) -> None:
+    committer(store).commit(rows(*range(1, 200)))
+    code = (
+        "import sys; from engine.store import Store, open_dataset; import pyarrow.compute as pc;"
+        "d = open_dataset(Store(sys.argv[1]).load()); d.to_table(filter=pc.field('pmid') == 1)"
+    )
+    for _ in range(6):
+        subprocess.run([sys.executable, "-c", code, store.root], cwd=ROOT, check=True)
 
 
 def test_a_scheme_that_is_unknown_is_refused() -> None:
