@@ -6,10 +6,14 @@ that the engine has prompts of the next batch before the last of one is done.
 """
 
 import asyncio
+import logging
 import os
+import threading
 import time
 import uuid
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +23,8 @@ from engine.backends.base import Completion, EngineSettings
 from engine.checkpoint import load_checkpoint
 from engine.prepare import PREPARED_SCHEMA
 from schemas.errors import EngineDied
+
+logger = logging.getLogger(__name__)
 
 COMPLETION = pa.struct(
     [
@@ -60,6 +66,7 @@ class EngineActor:
             load_checkpoint(checkpoint_ref), settings, temperature
         )
         self._start_seconds = time.time() - began
+        self._watch = _Watch(settings.stall_s)
 
     def __del__(self) -> None:
         # Ray drops the actor's object when it ends the actor in good order.
@@ -95,16 +102,56 @@ class EngineActor:
 
     async def _complete(self, token_ids: list[int], max_tokens: int) -> dict[str, Any]:
         try:
-            done: Completion = await self._backend.generate(token_ids, max_tokens)
-        except EngineDied:
-            # Nothing raised here would make Ray replace the actor; a dead process does. Ray then
-            # runs the actor's batches again, a bounded number of times.
-            os._exit(1)
+            with self._watch.waiting():
+                done: Completion = await self._backend.generate(token_ids, max_tokens)
+        except EngineDied as e:
+            _die(str(e))
         except Exception as e:
             return {"token_ids": None, "logprobs": None, "finish": None,
                     "error": f"{type(e).__name__}: {e}"}  # fmt: skip
         return {"token_ids": list(done.token_ids), "logprobs": list(done.logprobs),
                 "finish": done.finish, "error": None}  # fmt: skip
+
+
+class _Watch:
+    """Ends the process when its engine has prompts and answers none of them for a time.
+
+    A thread, since an engine that hangs may hang the event loop with it.
+    """
+
+    def __init__(self, stall_s: float):
+        self._stall_s = stall_s
+        self._in_flight = 0
+        self._last_answer = time.monotonic()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """One prompt is with the engine within the block."""
+        if not self._in_flight:
+            self._last_answer = time.monotonic()
+        self._in_flight += 1
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            self._last_answer = time.monotonic()
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(self._stall_s / 10)
+            if self._in_flight and time.monotonic() - self._last_answer > self._stall_s:
+                _die(f"{self._in_flight} prompts and no answer for {self._stall_s:.0f} s")
+
+
+def _die(reason: str) -> NoReturn:
+    """End this actor's process.
+
+    Nothing raised here would make Ray replace the actor; a dead process does. Ray then runs the
+    actor's batches again, a bounded number of times.
+    """
+    logger.error("engine given up: %s", reason)
+    os._exit(1)
 
 
 def _without_token_ids(prompts: pa.ListArray) -> pa.ListArray:

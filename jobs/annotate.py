@@ -313,6 +313,7 @@ def _annotate(
         tensor_parallel_size=config.tensor_parallel_size,
         speculative_tokens=_SPECULATIVE_TOKENS if speculative is None else speculative,
         max_concurrent_prompts=config.max_concurrent_prompts,
+        stall_s=config.stall_seconds,
     )
     pool = Pool(config.engines.min, config.engines.max, cpus, gpus)
     figures = result.figures

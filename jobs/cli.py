@@ -55,7 +55,8 @@ def annotate(
         str | None, typer.Option(help="Which of its entity types, by comma. [default: all]")
     ] = None,
     backend: Annotated[
-        str | None, typer.Option(help="vllm, or package.module:Class. [default: vllm]")
+        str | None,
+        typer.Option(help="vllm, transformers, or package.module:Class. [default: vllm]"),
     ] = None,
     engines: Annotated[
         str | None, typer.Option(metavar="N|MIN:MAX", help="How many engines. [default: 1]")

@@ -53,7 +53,7 @@ class AnnotateConfig(BaseModel):
     entity_types: list[str] | None = Field(
         None, description="Which of the checkpoint's entity types; all if not given."
     )
-    backend: str = Field("vllm", description="vllm, or package.module:Class.")
+    backend: str = Field("vllm", description="vllm, transformers, or package.module:Class.")
     engines: Engines = Field(Engines(), description="N, or MIN:MAX for an autoscaling pool.")
     limit: int | None = Field(None, ge=1, description="Annotate at most so many citations.")
     retry: list[str] = Field([], description="Statuses whose citations are annotated again.")
@@ -71,6 +71,11 @@ class AnnotateConfig(BaseModel):
     tensor_parallel_size: int = Field(1, ge=1, description="GPUs per engine.")
     speculative_tokens: int | None = Field(
         None, ge=0, description="Tokens guessed from the prompt at a time; 0 is off."
+    )
+    stall_seconds: float = Field(
+        300.0,
+        gt=0,
+        description="An engine that has prompts and answers none for so long is replaced.",
     )
     max_concurrent_prompts: int = Field(256, ge=1, description="Prompts an engine runs at once.")
 

@@ -5,7 +5,10 @@ import importlib
 from engine.backends.base import Backend
 from schemas.errors import UsageError
 
-BACKENDS = {"vllm": "engine.backends.vllm:VllmBackend"}
+BACKENDS = {
+    "vllm": "engine.backends.vllm:VllmBackend",
+    "transformers": "engine.backends.transformers:TransformersBackend",
+}
 
 
 def backend_class(name: str) -> type[Backend]:

@@ -11,7 +11,10 @@ Finish = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """How one engine is run: nothing in it may change an answer, only its cost."""
+    """How one engine is run: nothing in it may change an answer, only its cost.
+
+    An engine that has prompts and answers none for ``stall_s`` seconds is taken for hung.
+    """
 
     threads: int = field(default=1, metadata={"why": "cores that an engine on a CPU may use"})
     gpu: bool = False
@@ -19,6 +22,7 @@ class EngineSettings:
     speculative_tokens: int = 4
     max_concurrent_prompts: int = 256
     cpu_kv_cache_gb: int = 1
+    stall_s: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,6 +155,14 @@ def test_an_engine_that_dies_is_replaced_and_its_batch_done_again(
     assert len(rows(tmp_path / "t")) == 40 and result.failed == 0
 
 
+def test_an_engine_that_hangs_is_noticed_and_replaced(tmp_path: Path, write_jsonl: Writer) -> None:
+    hung = tmp_path / "hung"
+    source = write_jsonl([(1, f"HANGS={hung}= aspirin", ""), (2, "Use of aspirin", "")])
+    result = annotate(source, tmp_path / "t", stall_seconds=1.0)
+    assert hung.exists() and result.failed == 0
+    assert [surfaces(r) for r in rows(tmp_path / "t").values()] == [[("chemical", "aspirin")]] * 2
+
+
 def test_an_engine_that_always_dies_ends_the_run_after_bounded_tries(
     tmp_path: Path, write_jsonl: Writer
 ) -> None:

@@ -8,6 +8,7 @@ they are of, and answers late, fails or dies where the text says so.
 import asyncio
 import os
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,7 +32,8 @@ class FakeBackend:
 
     Words that steer it: ``FAILS`` raises for this prompt, ``FAILSGENE`` for prompts about genes
     only, ``KILLS=path=`` raises EngineDied unless the file exists (which the dying engine makes:
-    so it dies once), ``KILLSALWAYS`` always. PUBMARK_FAKE_SECONDS is the time that a prompt takes.
+    so it dies once), ``KILLSALWAYS`` always, ``HANGS=path=`` hangs once.
+    PUBMARK_FAKE_SECONDS is the time that a prompt takes.
     """
 
     def __init__(self, checkpoint: Checkpoint, settings: EngineSettings, temperature: float):
@@ -46,6 +48,9 @@ class FakeBackend:
         await asyncio.sleep(self._seconds + 0.02 / (1 + len(text)))
         if "KILLS" in text:
             self._die(text)
+        if (hangs := re.search(r"HANGS=(.*)=", text)) and not Path(hangs[1]).exists():
+            Path(hangs[1]).touch()
+            time.sleep(600)  # the event loop with it
         if "FAILS" in text and ("FAILSGENE" not in text or kind == "<gene>"):
             raise ValueError("told to fail")
         spans = [Span(*m.span()) for m in re.finditer(WORDS[kind], text)]

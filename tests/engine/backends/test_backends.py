@@ -1,4 +1,4 @@
-"""vLLM's answers, held against a plain forward pass of the same weights in transformers."""
+"""What both backends answer, held against a plain forward pass of the same weights."""
 
 import asyncio
 from collections.abc import Iterator
@@ -34,13 +34,15 @@ def prompts(nano: Checkpoint) -> list[Prompt]:
     return [p for text in TEXTS for p in prompter.make_prompts(text, [Span(0, len(text))])]
 
 
-@pytest.fixture(scope="module")
-def completions(nano: Checkpoint, prompts: list[Prompt]) -> Iterator[list[Completion]]:
+@pytest.fixture(scope="module", params=["vllm", "transformers"])
+def completions(
+    request: pytest.FixtureRequest, nano: Checkpoint, prompts: list[Prompt]
+) -> Iterator[list[Completion]]:
     """Each prompt's completion, then the first one's again, cut after three tokens."""
 
     async def run() -> list[Completion]:
         # In the loop that serves it, as an actor does.
-        backend: Backend = backend_class("vllm")(nano, EngineSettings(), temperature=0.0)
+        backend: Backend = backend_class(request.param)(nano, EngineSettings(), temperature=0.0)
         try:
             asked = [backend.generate(p.token_ids, p.max_tokens) for p in prompts]
             return await asyncio.gather(*asked, backend.generate(prompts[0].token_ids, 3))
@@ -90,7 +92,9 @@ def test_no_shared_memory_is_left(completions: list[Completion]) -> None:
 
 
 def test_an_unknown_backend_names_those_that_there_are() -> None:
-    with pytest.raises(UsageError, match="unknown backend gpt; valid: vllm, or package"):
+    with pytest.raises(
+        UsageError, match="unknown backend gpt; valid: vllm, transformers, or package"
+    ):
         backend_class("gpt")
     with pytest.raises(UsageError, match="no_such_module"):
         backend_class("no_such_module:Backend")

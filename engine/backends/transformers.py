@@ -1,0 +1,116 @@
+"""transformers' own generation: the portable reference, against which vLLM's answers are checked.
+
+Batched, but batch after batch: slower than vLLM by design, and simple enough to be trusted.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from engine.backends.base import Completion, EngineSettings
+from engine.checkpoint import Checkpoint
+
+_MAX_BATCH = 64
+"""Prompts in one batch at most: what they share ends with their longest completion."""
+
+_Request = tuple[list[int], int, "asyncio.Future[Completion]"]
+
+
+class TransformersBackend:
+    """One causal language model in this process, in the precision of its weights."""
+
+    def __init__(self, checkpoint: Checkpoint, settings: EngineSettings, temperature: float):
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        if not settings.gpu:
+            torch.set_num_threads(settings.threads)
+        self._torch = torch
+        self._device = "cuda" if settings.gpu else "cpu"
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            checkpoint.path, dtype="auto", trust_remote_code=False, use_safetensors=True
+        )
+        self._model = model.to(self._device).eval()
+        # Nothing from the checkpoint may change sampling.
+        self._model.generation_config = type(self._model.generation_config)(
+            do_sample=temperature > 0,
+            temperature=temperature or None,
+            eos_token_id=list(checkpoint.stop_token_ids),
+            pad_token_id=checkpoint.stop_token_ids[0],
+        )
+        self._stop = frozenset(checkpoint.stop_token_ids)
+        self._batch_size = min(settings.max_concurrent_prompts, _MAX_BATCH)
+        self._waiting: list[_Request] = []
+        self._worker = ThreadPoolExecutor(1)
+        self._serving: asyncio.Task[None] | None = None
+
+    async def generate(self, token_ids: Sequence[int], max_tokens: int) -> Completion:
+        """See :class:`engine.backends.base.Backend`."""
+        answer: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
+        self._waiting.append((list(token_ids), max_tokens, answer))
+        if self._serving is None or self._serving.done():
+            self._serving = asyncio.create_task(self._serve())
+        return await answer
+
+    def close(self) -> None:
+        """Let the batch that runs end, and start no other."""
+        self._waiting.clear()
+        self._worker.shutdown(cancel_futures=True)
+
+    async def _serve(self) -> None:
+        await asyncio.sleep(0)  # all that ask at once are to be in the first batch
+        while self._waiting:
+            # Neighbours in length share a batch: little padding, and they end together.
+            self._waiting.sort(key=lambda r: len(r[0]))
+            batch = self._waiting[-self._batch_size :]
+            del self._waiting[-self._batch_size :]
+            await self._answer(batch)
+
+    async def _answer(self, batch: list[_Request]) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            done = await loop.run_in_executor(self._worker, self._complete, batch)
+        except Exception as e:
+            if len(batch) == 1:
+                batch[0][2].set_exception(e)
+                return
+            for request in batch:  # one prompt's trouble is its own
+                await self._answer([request])
+            return
+        for (_, _, answer), completion in zip(batch, done, strict=True):
+            if not answer.done():
+                answer.set_result(completion)
+
+    def _complete(self, batch: list[_Request]) -> list[Completion]:
+        torch = self._torch
+        longest = max(len(ids) for ids, _, _ in batch)
+        pad = self._model.generation_config.pad_token_id
+        # Padded on the left, so that all completions begin at the same place.
+        ids = torch.tensor([[pad] * (longest - len(i)) + i for i, _, _ in batch])
+        mask = torch.tensor([[0] * (longest - len(i)) + [1] * len(i) for i, _, _ in batch])
+        with torch.inference_mode():
+            out = self._model.generate(
+                input_ids=ids.to(self._device),
+                attention_mask=mask.to(self._device),
+                max_new_tokens=max(limit for _, limit, _ in batch),
+                return_dict_in_generate=True,
+                output_logits=True,
+            )
+            tokens = out.sequences[:, longest:]
+            logprobs = torch.stack(
+                [
+                    logits.float().log_softmax(-1).gather(1, tokens[:, i : i + 1])[:, 0]
+                    for i, logits in enumerate(out.logits)
+                ],
+                dim=1,
+            )
+        rows = zip(batch, tokens.tolist(), logprobs.tolist(), strict=True)
+        return [self._cut(t, p, limit) for (_, limit, _), t, p in rows]
+
+    def _cut(self, tokens: list[int], logprobs: list[float], limit: int) -> Completion:
+        """What one prompt gets of its row: up to an end token, or to its own limit."""
+        end = next((i for i, t in enumerate(tokens) if t in self._stop), len(tokens))
+        if end < limit:
+            return Completion(tokens[:end], logprobs[:end], "stop")
+        return Completion(tokens[:limit], logprobs[:limit], "length")
