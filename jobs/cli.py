@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from schemas.config import AnnotateConfig, ShowConfig, SqlConfig, load_config
+from schemas.config import AnnotateConfig, ExportConfig, ShowConfig, SqlConfig, load_config
 from schemas.errors import PubmarkError
 
 app = typer.Typer(
@@ -176,6 +176,44 @@ def sql(
 
         result = run(load_config(SqlConfig, None, {"query": query, "source": source}))
         write(result, form or ("table" if sys.stdout.isatty() else "csv"), sys.stdout)
+
+
+@app.command()
+def export(
+    source: From,
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH", help="The file to make; .gz zips text formats, - writes them to stdout."
+        ),
+    ],
+    form: Annotated[
+        Literal["parquet", "jsonl", "pubtator", "bioc-json"],
+        typer.Option("--format", help="parquet, jsonl: a row per mention; others: with the texts."),
+    ],
+    force: Annotated[bool, typer.Option("--force", help="Replace PATH if it is there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write the mentions to one file, as the table is now.
+
+    PATH appears when it is complete. One that exists is exit 2, unless --force says to replace it.
+
+    Examples:
+
+        pubmark export --from annotations --to mentions.parquet --format parquet
+
+        pubmark export --from annotations --to annotations.pubtator.gz --format pubtator
+
+        pubmark export --from annotations --to - --format jsonl | head
+    """
+    with _session():
+        from jobs.export import describe, run
+
+        given = {"source": source, "to": to, "format": form, "force": force}
+        result = run(load_config(ExportConfig, None, given))
+        _stderr.print(describe(result, to), markup=False, soft_wrap=True)
+        if as_json:
+            print(json.dumps(result.summary()), file=sys.stderr if to == "-" else sys.stdout)
 
 
 @contextmanager

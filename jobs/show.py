@@ -84,12 +84,14 @@ def _coloured(text: str, mentions: list[dict[str, Any]]) -> Text:
 
 
 def _bracketed(text: str, mentions: list[dict[str, Any]]) -> str:
-    pieces: dict[int, list[tuple[int, str]]] = {}
-    for m in mentions:
-        pieces.setdefault(m["start"], []).insert(0, (1, "["))
-        pieces.setdefault(m["end"], []).append((0, f" {m['entity_type']}]"))
+    opening: dict[int, list[str]] = {}
+    closing: dict[int, list[str]] = {}
+    # The outer one opens first and closes last.
+    for m in sorted(mentions, key=lambda m: (m["start"], -m["end"])):
+        opening.setdefault(m["start"], []).append("[")
+        closing.setdefault(m["end"], []).insert(0, f" {m['entity_type']}]")
     out, place = [], 0
-    for at in sorted(pieces):
-        out += [text[place:at], *(p for _, p in sorted(pieces[at], key=lambda p: p[0]))]
+    for at in sorted({*opening, *closing}):
+        out += [text[place:at], *closing.get(at, []), *opening.get(at, [])]
         place = at
     return "".join([*out, text[place:]])

@@ -1,0 +1,53 @@
+"""A citation for the terminal."""
+
+from typing import Any
+
+from rich.console import Console
+
+from jobs.show import render
+
+TEXT = "mRNA of Top2b in cancer"
+
+
+def mention(surface: str, kind: str) -> dict[str, Any]:
+    start = TEXT.index(surface)
+    return {"start": start, "end": start + len(surface), "text": surface, "entity_type": kind}
+
+
+def shown(mentions: list[dict[str, Any]], colour: bool = False, **values: Any) -> str:
+    row = {"pmid": 7, "journal": "J", "pub_year": None, "doi": None, "text": TEXT,
+           "mentions": mentions, "status": "ok", "error": None} | values  # fmt: skip
+    console = Console(
+        width=80, color_system="standard" if colour else None, force_terminal=colour, record=True
+    )
+    with console.capture() as captured:
+        console.print(render(row, console))
+    return captured.get()
+
+
+def test_without_colours_mentions_stand_in_brackets() -> None:
+    out = shown([mention("Top2b", "gene"), mention("cancer", "disease")])
+    assert "PMID 7  J\n" in out and "mRNA of [Top2b gene] in [cancer disease]\n" in out
+    assert "disease  1   gene  1" in out
+
+
+def test_a_mention_within_another_closes_first() -> None:
+    out = shown([mention("mRNA of Top2b", "chemical"), mention("Top2b", "gene")])
+    assert "[mRNA of [Top2b gene] chemical] in cancer" in out
+    both = [mention("Top2b", "gene"), mention("Top2b in cancer", "disease")]
+    assert "[[Top2b gene] in cancer disease]" in shown(both)
+
+
+def test_with_colours_the_text_is_as_it_is() -> None:
+    out = shown([mention("Top2b", "gene")], colour=True)
+    assert "[30;46mTop2b" in out and "[Top2b gene]" not in out
+
+
+def test_a_row_without_its_text_lists_its_mentions() -> None:
+    out = shown([mention("Top2b", "gene")], text=None)
+    assert "The text is not stored. 1 mentions:" in out and "8-13 gene Top2b" in out
+
+
+def test_a_failed_citation_says_why() -> None:
+    out = shown([], status="failed", error="generate: ValueError: no")
+    assert "status failed: generate: ValueError: no" in out
