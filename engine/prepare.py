@@ -58,7 +58,7 @@ def prepare(batch: pa.Table, checkpoint_ref: str, task_json: str) -> pa.Table:
             spans = split_sentences(text, title_length)
             rows = [
                 (*p.unit, p.entity_type, p.max_tokens, p.token_ids)
-                for p in prompter.make_prompts(text, spans)
+                for p in prompter.make_prompts(text, spans, title_length)
             ]
         except Exception as e:  # one citation's trouble is its own
             rows, error = [], f"prompt: {type(e).__name__}: {e}"

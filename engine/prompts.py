@@ -56,10 +56,16 @@ class Prompter:
                 f" {max(fits, 0)} for text; expected at least 8"
             )
 
-    def make_prompts(self, text: str, sentences: Sequence[Span]) -> list[Prompt]:
-        """The prompts of one citation: by place in the text, then in the order of the types."""
+    def make_prompts(
+        self, text: str, sentences: Sequence[Span], title_length: int = 0
+    ) -> list[Prompt]:
+        """The prompts of one citation: by place in the text, then in the order of the types.
+
+        No passage joins sentences of the title, the first ``title_length`` code points, with
+        those of the abstract.
+        """
         prompts = []
-        for unit, ids in self._units(text, sentences):
+        for unit, ids in self._units(text, sentences, title_length):
             limit = math.ceil(len(ids) * self._task.decoding.max_tokens_per_text_token)
             for name, (before, after) in self._pieces.items():
                 prompts.append(
@@ -72,7 +78,9 @@ class Prompter:
                 )
         return prompts
 
-    def _units(self, text: str, sentences: Sequence[Span]) -> list[tuple[Span, list[int]]]:
+    def _units(
+        self, text: str, sentences: Sequence[Span], title_length: int
+    ) -> list[tuple[Span, list[int]]]:
         surfaces = [text[s.start : s.end] for s in sentences]
         encodings = self._tokenizer.encode_texts(surfaces)
         units: list[tuple[Span, list[int]]] = []
@@ -81,7 +89,7 @@ class Prompter:
                 units += self._split(text, sentence, encoding)
             else:
                 units.append((sentence, encoding.ids))
-        return self._join(text, units) if self._task.unit == "passage" else units
+        return self._join(text, units, title_length) if self._task.unit == "passage" else units
 
     def _split(self, text: str, span: Span, encoding: Encoding) -> list[tuple[Span, list[int]]]:
         """Cut a span that is too long for one prompt into pieces that fit.
@@ -108,11 +116,17 @@ class Prompter:
             begin = cut
         return pieces
 
-    def _join(self, text: str, units: list[tuple[Span, list[int]]]) -> list[tuple[Span, list[int]]]:
+    def _join(
+        self, text: str, units: list[tuple[Span, list[int]]], title_length: int
+    ) -> list[tuple[Span, list[int]]]:
         """Join neighbouring units while the passage fits."""
         joined: list[tuple[Span, list[int]]] = []
         for unit, ids in units:
-            if joined and len(joined[-1][1]) + len(ids) < self.max_text_tokens:
+            if (
+                joined
+                and not joined[-1][0].end <= title_length < unit.start
+                and len(joined[-1][1]) + len(ids) < self.max_text_tokens
+            ):
                 span = Span(joined[-1][0].start, unit.end)
                 whole = self._tokenizer.encode_texts([text[span.start : span.end]])[0].ids
                 if len(whole) <= self.max_text_tokens:

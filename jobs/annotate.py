@@ -314,6 +314,7 @@ def _annotate(
         speculative_tokens=_SPECULATIVE_TOKENS if speculative is None else speculative,
         max_concurrent_prompts=config.max_concurrent_prompts,
         stall_s=config.stall_seconds,
+        dtype=config.dtype,
     )
     pool = Pool(config.engines.min, config.engines.max, cpus, gpus)
     figures = result.figures

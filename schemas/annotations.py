@@ -31,6 +31,7 @@ ANNOTATIONS_SCHEMA = pa.schema(
         pa.field("pmid", pa.int64(), nullable=False),
         pa.field("version", pa.int16()),
         pa.field("text", pa.string()),
+        pa.field("title_length", pa.int32()),
         pa.field("text_digest", pa.binary(16)),  # Delta has one binary type: read back as binary
         pa.field("sentences", pa.list_(SPAN)),
         pa.field("mentions", pa.list_(MENTION)),
@@ -47,7 +48,8 @@ ANNOTATIONS_SCHEMA = pa.schema(
         pa.field("publication_types", pa.list_(pa.string())),
     ]
 )
-"""One row is one citation, keyed by ``pmid``. ``status`` is ``ok``, ``empty`` (no text),
+"""One row is one citation, keyed by ``pmid``. ``title_length`` is in code points: the abstract, if
+there is one, starts one after it. ``status`` is ``ok``, ``empty`` (no text),
 ``partial`` (some prompts failed) or ``failed``; ``error`` is null unless partial or failed."""
 
 STATUSES = ("ok", "empty", "partial", "failed")

@@ -2,10 +2,18 @@
 
 import re
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from schemas.annotations import STATUSES
 from schemas.errors import UsageError
@@ -13,6 +21,8 @@ from schemas.errors import UsageError
 _STRICT = ConfigDict(frozen=True, extra="forbid")
 
 C = TypeVar("C", bound=BaseModel)
+
+Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 
 
 class Engines(BaseModel):
@@ -77,6 +87,9 @@ class AnnotateConfig(BaseModel):
         gt=0,
         description="An engine that has prompts and answers none for so long is replaced.",
     )
+    dtype: Dtype = Field(
+        "auto", description="Precision of the model's arithmetic; auto is that of its weights."
+    )
     max_concurrent_prompts: int = Field(256, ge=1, description="Prompts an engine runs at once.")
 
     @field_validator("engines", mode="before")
@@ -108,6 +121,30 @@ class SqlConfig(BaseModel):
 
     query: str = Field(description="A query in DuckDB's SQL.")
     source: str = Field(description="Root of the tables.")
+
+
+class ExportConfig(BaseModel):
+    """``pubmark export``."""
+
+    model_config = _STRICT
+
+    source: str = Field(description="Root of the tables.")
+    format: Literal["parquet", "jsonl", "pubtator", "bioc-json"] = Field(
+        description="parquet, jsonl: a row per mention; pubtator, bioc-json: with the texts."
+    )
+    to: str = Field(
+        min_length=1, description="A local file; .gz zips what is text; - is stdout, for text."
+    )
+    force: bool = Field(False, description="Replace the file if it is there.")
+
+    @field_validator("to")
+    @classmethod
+    def _to(cls, value: str, info: ValidationInfo) -> str:
+        if "://" in value:
+            raise ValueError("expected a local path, or - for stdout")
+        if info.data.get("format") == "parquet" and (value == "-" or value.endswith(".gz")):
+            raise ValueError("parquet is neither written to stdout nor zipped")
+        return value
 
 
 class _Loader(yaml.SafeLoader):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from engine.checkpoint import Checkpoint
+from schemas.config import Dtype
 
 Finish = Literal["stop", "length"]
 
@@ -23,6 +24,7 @@ class EngineSettings:
     max_concurrent_prompts: int = 256
     cpu_kv_cache_gb: int = 1
     stall_s: float = 300.0
+    dtype: Dtype = "auto"
 
 
 @dataclass(frozen=True, slots=True)

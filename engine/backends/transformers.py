@@ -29,7 +29,7 @@ class TransformersBackend:
         self._torch = torch
         self._device = "cuda" if settings.gpu else "cpu"
         model: Any = AutoModelForCausalLM.from_pretrained(
-            checkpoint.path, dtype="auto", trust_remote_code=False, use_safetensors=True
+            checkpoint.path, dtype=settings.dtype, trust_remote_code=False, use_safetensors=True
         )
         self._model = model.to(self._device).eval()
         # Nothing from the checkpoint may change sampling.

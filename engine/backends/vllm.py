@@ -46,6 +46,7 @@ class VllmBackend:
                 skip_tokenizer_init=True,
                 generation_config="vllm",  # nothing from the checkpoint may change sampling
                 trust_remote_code=False,
+                dtype=settings.dtype,
                 max_model_len=checkpoint.context_tokens,
                 max_num_seqs=settings.max_concurrent_prompts,
                 tensor_parallel_size=settings.tensor_parallel_size,

@@ -186,3 +186,11 @@ def test_a_template_that_leaves_no_room_is_refused(tokenizer: PromptTokenizer) -
     with pytest.raises(UsageError, match="leaves 7 for text; expected at least 8"):
         Prompter(asked, tokenizer, 20 + 10 + 1 + 15)
     assert Prompter(asked, tokenizer, 20 + 10 + 1 + 16).max_text_tokens == 8
+
+
+def test_a_passage_does_not_join_the_title_with_the_abstract(tokenizer: PromptTokenizer) -> None:
+    text = "One. Two. Three. Four."
+    sentences = [Span(0, 4), Span(5, 9), Span(10, 16), Span(17, 22)]
+    prompter = Prompter(task(unit="passage"), tokenizer, 1024)
+    units = {p.unit for p in prompter.make_prompts(text, sentences, title_length=9)}
+    assert units == {Span(0, 9), Span(10, 22)}
