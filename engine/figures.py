@@ -9,10 +9,14 @@ import pyarrow.compute as pc
 
 from schemas.annotations import STATUSES
 
+SAMPLES = 20
+"""How many unplaced marks of each reason a run keeps, to be looked at."""
+
 
 @dataclass
 class Figures:
-    """Counts over finished rows. ``busy`` holds, by engine, the times between which it had work."""
+    """Counts over finished rows. ``busy`` holds, by engine, the times between which it had work;
+    ``samples``, by reason, the PMIDs and texts of the first unplaced marks."""
 
     rows: int = 0
     mentions: int = 0
@@ -21,6 +25,7 @@ class Figures:
     completion_tokens: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     unplaced: Counter[str] = field(default_factory=Counter)
+    samples: dict[str, list[tuple[int, str | None]]] = field(default_factory=dict)
     errors: Counter[str] = field(default_factory=Counter)
     by_engine: Counter[str] = field(default_factory=Counter)
     engine_start_seconds: float = 0.0
@@ -34,7 +39,14 @@ class Figures:
         self.prompt_tokens += _sum(batch["prompt_tokens"])
         self.completion_tokens += _sum(batch["completion_tokens"])
         self.statuses.update(batch["status"].to_pylist())
-        self.unplaced.update(pc.list_flatten(batch["unplaced"]).to_pylist())
+        unplaced = batch["unplaced"].combine_chunks()
+        pmids = batch["pmid"].take(pc.list_parent_indices(unplaced)).to_pylist()
+        marks = unplaced.flatten().to_pylist()
+        self.unplaced.update(m["reason"] for m in marks)
+        for pmid, mark in zip(pmids, marks, strict=True):
+            samples = self.samples.setdefault(mark["reason"], [])
+            if len(samples) < SAMPLES:
+                samples.append((pmid, mark["text"]))
         self.errors.update(e.split(":", 1)[0] for e in batch["error"].drop_null().to_pylist())
         self.by_engine.update(batch["engine"].to_pylist())
         self.engine_start_seconds = max(

@@ -7,13 +7,13 @@ are made: a mention whose text is not what stands at its span never leaves this 
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 
-from engine.align import align_mentions
+from engine.align import Unplaced, align_mentions
 from engine.checkpoint import load_checkpoint
 from engine.codecs import CODECS, Codec
 from engine.generate import GENERATED_SCHEMA
@@ -28,7 +28,7 @@ FINISHED_SCHEMA = pa.schema(
     [
         *ANNOTATIONS_SCHEMA,
         pa.field("prompt_count", pa.int32()),
-        pa.field("unplaced", pa.list_(pa.string())),
+        pa.field("unplaced", pa.list_(pa.struct([("reason", pa.string()), ("text", pa.string())]))),
         *(GENERATED_SCHEMA.field(n) for n in _FIGURES),
     ]
 )
@@ -38,10 +38,10 @@ FINISHED_SCHEMA = pa.schema(
 @dataclass(slots=True)
 class _Found:
     """What the completions of one citation gave. ``failures`` holds ``stage: reason`` for each
-    prompt that gave nothing, ``unplaced`` a reason for each mark that has no place."""
+    prompt that gave nothing, ``unplaced`` each mark that has no place."""
 
     mentions: dict[tuple[int, int, str], dict[str, Any]] = field(default_factory=dict)
-    unplaced: list[str] = field(default_factory=list)
+    unplaced: list[Unplaced] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
 
@@ -72,7 +72,7 @@ def finish(
                 "run_id": run_id,
                 "annotated_at": now,
                 "prompt_count": len(row["prompts"]),
-                "unplaced": found.unplaced,
+                "unplaced": [asdict(u) for u in found.unplaced],
             }
         )
     return pa.Table.from_pylist(rows, schema=FINISHED_SCHEMA)
@@ -116,8 +116,8 @@ def _align(
     completion: dict[str, Any],
     tokenizer: PromptTokenizer,
     codec: Codec,
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Mentions of one completion, and the reasons of the marks that have no place.
+) -> tuple[list[dict[str, Any]], list[Unplaced]]:
+    """Mentions of one completion, and the marks that have no place.
 
     ``starts`` are where the citation's sentences begin.
 
@@ -126,9 +126,11 @@ def _align(
     """
     decoded = tokenizer.decode(completion["token_ids"])
     source = text[prompt["start"] : prompt["end"]]
-    alignment = align_mentions(
-        source, codec.decode(decoded.text), truncated=completion["finish"] == "length"
-    )
+    marked = codec.decode(decoded.text)
+    if codec.decode(source).text != source:
+        # It has markers of its own: who made those of the completion cannot be told.
+        return [], [Unplaced("unreadable")] * (len(marked.marks) + len(marked.faults))
+    alignment = align_mentions(source, marked, truncated=completion["finish"] == "length")
     mentions = []
     for placed in alignment.placed:
         span = placed.span.shift(prompt["start"])

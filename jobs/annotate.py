@@ -411,6 +411,11 @@ def _run_row(
         "prompt_tokens": figures.prompt_tokens,
         "completion_tokens": figures.completion_tokens,
         "unplaced": list(figures.unplaced.items()),
+        "unplaced_samples": [
+            {"reason": reason, "pmid": pmid, "text": text}
+            for reason, samples in figures.samples.items()
+            for pmid, text in samples
+        ],
         "errors": list(figures.errors.items()),
         "citations_by_engine": list(figures.by_engine.items()),
         "versions": [(p, v) for p in _VERSIONED if (v := _version(p))],

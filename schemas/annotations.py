@@ -82,6 +82,12 @@ RUNS_SCHEMA = pa.schema(
         pa.field("engine_busy_share", pa.float64()),
         *(pa.field(name, pa.int64()) for name in _COUNTS),
         pa.field("unplaced", pa.map_(pa.string(), pa.int64())),
+        pa.field(
+            "unplaced_samples",
+            pa.list_(
+                pa.struct([("reason", pa.string()), ("pmid", pa.int64()), ("text", pa.string())])
+            ),
+        ),
         pa.field("errors", pa.map_(pa.string(), pa.int64())),
         pa.field("citations_by_engine", pa.map_(pa.string(), pa.int64())),
         pa.field("versions", pa.map_(pa.string(), pa.string())),
@@ -102,4 +108,5 @@ RUNS_SCHEMA = pa.schema(
     ]
 )
 """One row is one run. ``outcome``: ``done``, ``interrupted`` or ``failed``. ``unplaced`` counts
-marks that had no place in the text, by reason; ``errors`` counts failed prompts, by stage."""
+marks that had no place in the text, by reason, and ``unplaced_samples`` holds some of them;
+``errors`` counts failed prompts, by stage."""

@@ -232,18 +232,22 @@ def test_an_aligner_that_misplaces_stores_nothing(
     assert "align: ValueError: span (2, 99) does not hold its mention" in row["error"]
 
 
-def test_marks_without_a_place_are_counted_by_reason(make_row: MakeRow) -> None:
+def test_marks_without_a_place_are_kept_with_their_reason(make_row: MakeRow) -> None:
     row = make_row(
         TEXT,
         [
             (TITLE, "disease", "😀 <mark>Goat</mark>."),
             (TITLE, "gene", "😀 <mark>Gout</mark>.</mark>"),
-            (TITLE, "chemical", "😀 <mark>Gout</mark>"),
+            (TITLE, "chemical", "😀 <mark>Gou"),
         ],
     )
     row["completions"][2]["finish"] = "length"
     (done,) = finished(row)
-    assert done["unplaced"] == ["altered", "unopened", "truncated"]
+    assert done["unplaced"] == [
+        {"reason": "altered", "text": "Goat"},
+        {"reason": "unopened", "text": None},
+        {"reason": "truncated", "text": None},
+    ]
     assert surfaces(done) == [("Gout", "gene")]
     assert done["status"] == "ok"
 
@@ -251,7 +255,7 @@ def test_marks_without_a_place_are_counted_by_reason(make_row: MakeRow) -> None:
 def test_a_source_with_a_literal_marker_is_never_misread(make_row: MakeRow) -> None:
     text = "A <mark>flu</mark> tag."
     (row,) = finished(make_row(text, [(Span(0, len(text)), "disease", text)]))
-    assert (row["mentions"], row["unplaced"]) == ([], ["altered"])
+    assert (row["mentions"], row["unplaced"]) == ([], [{"reason": "unreadable", "text": None}])
 
 
 def test_the_columns_of_a_citation_come_through(make_row: MakeRow, nano: Checkpoint) -> None:

@@ -73,6 +73,7 @@ def test_the_run_says_how_it_went(target: Path, result: RunResult) -> None:
     assert row["prompt_tokens"] > 30_000 and row["completion_tokens"] > 20_000
     assert row["engine_start_seconds"] > 1 and 0.5 < row["engine_busy_share"] <= 1
     assert sum(dict(row["unplaced"]).values()) == result.unplaced
+    assert {s["reason"] for s in row["unplaced_samples"]} == set(dict(row["unplaced"]))
     assert {"vllm", "torch", "ray"} & set(dict(row["versions"]))
 
 
