@@ -44,7 +44,8 @@ def run(source: str, target: Path, config: Path, kills: int) -> tuple[dict[str, 
     by engine."""
     count = target.with_suffix(".count")
     count.touch()
-    env = os.environ | {"PUBMARK_COUNT": str(count), "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parent)])}
+    folders = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+    env = os.environ | {"PUBMARK_COUNT": str(count), "PYTHONPATH": os.pathsep.join(folders)}
     process = subprocess.Popen(
         [*command(source, target, config), "--backend", "kill_engine:CountingBackend"],
         env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,

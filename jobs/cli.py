@@ -9,7 +9,7 @@ import logging
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from types import FrameType
 from typing import Annotated, Literal
 
@@ -131,7 +131,8 @@ def annotate(
         from jobs.annotate import describe, run
         from jobs.progress import progress_bar
 
-        with progress_bar(_stderr) as reporter:
+        # Ray prints to stdout when an engine dies; only results go there.
+        with redirect_stdout(sys.stderr), progress_bar(_stderr) as reporter:
             result = run(settings, reporter, verbose)
         print(json.dumps(result.summary()) if as_json else describe(result, settings.to))
         raise typer.Exit(result.exit_code(settings.strict, settings.max_failed))

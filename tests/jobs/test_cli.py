@@ -325,6 +325,17 @@ def wait_for_commit(to: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.1)
 
 
+def test_what_ray_says_of_a_dead_engine_is_not_on_stdout(tmp_path: Path) -> None:
+    fatal = GOOD.format(2).replace("aspirin", f"KILLS={tmp_path}/killed= aspirin")
+    source = write_xml(tmp_path / "a.xml", [*articles(1), fatal])
+    done = subprocess.run(
+        [sys.executable, "-c", "from jobs.cli import main; main()", "annotate", source,
+         "--to", tmp_path / "t", *FAKE, "--json"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (tmp_path / "killed").exists() and json.loads(done.stdout)["annotated"] == 2
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_commits_what_is_finished_and_goes_on(
     tmp_path: Path, write_jsonl: Writer, number: signal.Signals

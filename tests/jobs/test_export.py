@@ -47,7 +47,8 @@ def citation(pmid: int, title: str, abstract: str, *spans: tuple[int, int, str])
         for start, end, kind in sorted(spans)
     ]  # fmt: skip
     return {
-        "pmid": pmid, "version": 1, "text": text, "title_length": title_length, "text_digest": digest_text(text),
+        "pmid": pmid, "version": 1, "text": text, "title_length": title_length,
+        "text_digest": digest_text(text),
         "sentences": [{"start": s.start, "end": s.end} for s in sentences], "mentions": mentions,
         "status": "ok", "annotator": "a", "run_id": "r", "annotated_at": datetime.now(UTC),
         "source": "s",
