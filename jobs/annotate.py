@@ -117,12 +117,13 @@ def run(
             (reporter or Reporter()).planned(plan.citations)
             if config.dry_run:
                 _count(annotator, shards, plan, result)
-            elif plan.citations:
+            elif plan.citations or config.force:
                 committer = _committer(config, annotator, store, table, plan, result)
-                _annotate(config, annotator, shards, plan, committer, result, interrupts,
-                          reporter or Reporter())  # fmt: skip
-                if config.force and config.limit is None and result.outcome == "done":
-                    _remove_other_tasks(store, annotator, committer, result)
+                if plan.citations:
+                    _annotate(config, annotator, shards, plan, committer, result, interrupts,
+                              reporter or Reporter())  # fmt: skip
+                if config.force and config.limit is None:
+                    _remove_other_tasks(store, annotator, committer)
         except KeyboardInterrupt:
             result.outcome = "interrupted"
         except (RayError, JobError) as e:
@@ -361,9 +362,7 @@ def _annotate(
         raise JobError(f"{plan.citations} citations were planned, {figures.rows} came back")
 
 
-def _remove_other_tasks(
-    store: Store, annotator: Annotator, committer: Committer, result: RunResult
-) -> None:
+def _remove_other_tasks(store: Store, annotator: Annotator, committer: Committer) -> None:
     """After --force has replaced what the sources hold: a table has one task at a time."""
     others = [a for a, types in _tasks(store).items() if types != set(annotator.task.entity_types)]
     if others:
