@@ -64,6 +64,9 @@ class Rejection:
 
 def squeeze(text: str) -> str:
     """``text`` with each run of (Unicode) white space as one space, and none at the ends."""
+    # Most text is so already. Of all white space, only the plain space is printable.
+    if text.isprintable() and "  " not in text and text[:1] != " " != text[-1:]:
+        return text
     return " ".join(text.split())
 
 

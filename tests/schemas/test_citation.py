@@ -1,6 +1,8 @@
 """How a citation's text is laid out, digested and put into Arrow."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas.citation import (
     CITATION_SCHEMA,
@@ -94,3 +96,13 @@ def test_batch_of_citations() -> None:
 def test_batch_of_nothing() -> None:
     batch = citations_to_batch([], "shard.xml")
     assert (batch.num_rows, batch.schema) == (0, CITATION_SCHEMA)
+
+
+def test_only_the_plain_space_is_printable_white_space() -> None:
+    # What squeeze's short cut rests on.
+    assert [c for c in map(chr, range(0x110000)) if c.isspace() and c.isprintable()] == [" "]
+
+
+@given(st.text(alphabet=st.sampled_from("ab  \t\n\u00a0\u2003\u3000\x85é😀")))
+def test_squeeze_is_split_and_join(text: str) -> None:
+    assert squeeze(text) == " ".join(text.split())
