@@ -7,12 +7,14 @@ was checked before any engine starts. Left to others: running it.
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from filelock import FileLock
 from pydantic import ValidationError
 
 from engine.sources.shards import filesystem
@@ -146,16 +148,19 @@ def _download(uri: str) -> Path:
     key = hashlib.blake2b(repr(state).encode(), digest_size=12).hexdigest()
     cache = Path(os.environ.get("PUBMARK_CACHE", "~/.cache/pubmark")).expanduser()
     target = cache / "checkpoints" / key
-    if not target.exists():
-        part = cache / "checkpoints" / f"{key}.{os.getpid()}.part"
-        part.mkdir(parents=True, exist_ok=True)
-        for f in files:
-            fs.get_file(f["name"], str(part / f["name"].rsplit("/", 1)[-1]))
-        try:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # One process of a machine fetches, the others wait: weights are gigabytes.
+    with FileLock(f"{target}.lock"):
+        if not target.exists():
+            part = Path(f"{target}.part")
+            shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
+            part.mkdir()
+            try:
+                for f in files:
+                    fs.get_file(f["name"], str(part / f["name"].rsplit("/", 1)[-1]))
+            except OSError as e:
+                raise UsageError(f"checkpoint {uri}: cannot be fetched: {e}") from e
             part.rename(target)
-        except OSError:  # another process of this machine was faster
-            if not target.exists():
-                raise
     return target
 
 

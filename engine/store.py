@@ -66,6 +66,11 @@ class Store:
             UsageError: if the root, or ``annotations`` in it, is another program's table, or ours
                 of a newer version.
         """
+        if "://" not in self.root and (odd := set(self.root) & set("%[]")):
+            raise UsageError(
+                f"target {self.root}: {' '.join(sorted(odd))} in its path, which delta-rs does not "
+                "take; expected another name"
+            )
         try:
             if DeltaTable.is_deltatable(self.root):
                 raise UsageError(
@@ -182,7 +187,12 @@ class Committer:
         Raises:
             JobError: if other writers were faster twenty times in a row, or the write failed.
         """
-        rows = rows.sort_by("pmid")
+        try:
+            return self._commit(rows.sort_by("pmid"))
+        except (DeltaError, OSError) as e:
+            raise JobError(f"{self._table.table_uri}: commit failed: {e}") from e
+
+    def _commit(self, rows: pa.Table) -> Commit:
         for _ in range(_MAX_TRIES):
             kept, replaces = self._unsettled(rows)
             dropped = len(rows) - len(kept)
@@ -197,8 +207,6 @@ class Committer:
                 logger.info("another writer was faster: planning the commit again")
                 self._table, self._present = newest, None
                 continue
-            except (DeltaError, OSError) as e:
-                raise JobError(f"{self._table.table_uri}: commit failed: {e}") from e
             return Commit(len(kept), dropped, self._table.version())
         raise JobError(
             f"{self._table.table_uri}: other writers were faster {_MAX_TRIES} times in a row"

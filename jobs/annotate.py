@@ -122,8 +122,8 @@ def run(
                 if plan.citations:
                     _annotate(config, annotator, shards, plan, committer, result, interrupts,
                               reporter or Reporter())  # fmt: skip
-                if config.force and config.limit is None:
-                    _remove_other_tasks(store, annotator, committer)
+                if config.force:
+                    _remove_other_tasks(store, annotator, committer, result)
         except KeyboardInterrupt:
             result.outcome = "interrupted"
         except (RayError, JobError) as e:
@@ -185,6 +185,10 @@ def _check(config: AnnotateConfig) -> tuple[Annotator, list[Shard], Store]:
             faults.append(str(e))
             return None
 
+    if config.force and config.limit is not None:
+        faults.append(
+            "--force with --limit would leave two tasks in one table; expected one of them"
+        )
     store = Store(config.to)
     attempt(store.check)
     shards = attempt(lambda: find_shards(config.sources))
@@ -362,8 +366,14 @@ def _annotate(
         raise JobError(f"{plan.citations} citations were planned, {figures.rows} came back")
 
 
-def _remove_other_tasks(store: Store, annotator: Annotator, committer: Committer) -> None:
+def _remove_other_tasks(
+    store: Store, annotator: Annotator, committer: Committer, result: RunResult
+) -> None:
     """After --force has replaced what the sources hold: a table has one task at a time."""
+    if result.damaged or result.rejected:
+        # What could not be read has rows that only look as if the sources held them no longer.
+        logger.warning("rows of the former task are left: the sources were not read in full")
+        return
     others = [a for a, types in _tasks(store).items() if types != set(annotator.task.entity_types)]
     if others:
         removed = committer.remove_annotators(others)

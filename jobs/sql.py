@@ -57,7 +57,11 @@ def write(result: QueryResult, form: str, out: TextIO) -> None:
     elif form == "csv":
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(result.columns)
-        writer.writerows([_plain(v) if v is not None else None for v in row] for row in result.rows)
+        # Floats in full: csv writes what reads back as the same number.
+        writer.writerows(
+            [v if v is None or isinstance(v, float) else _plain(v) for v in row]
+            for row in result.rows
+        )
     else:
         for row in result.rows:
             values = dict(zip(result.columns, row, strict=True))

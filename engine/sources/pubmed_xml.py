@@ -73,7 +73,7 @@ def read_pubmed_xml(stream: IO[bytes]) -> Iterator[Record]:
                 parser.feed(chunk)
             else:
                 root = parser.close()
-        except (OSError, EOFError, zlib.error) as e:
+        except (gzip.BadGzipFile, EOFError, zlib.error) as e:
             damage = (f"damaged gzip: {e}", e)
         except etree.XMLSyntaxError as e:
             damage = (f"broken XML: {e}", e)

@@ -7,7 +7,6 @@ seconds per 30,000 citations, the model minutes to hours.
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import numpy as np
 import pyarrow as pa
@@ -75,6 +74,9 @@ def read_citations(
 
     ``wanted`` is a boolean mask over the citations of the shard; ``None`` takes all. Rejected
     records and damage are passed over in silence: scanning has reported them.
+
+    Raises:
+        OSError: if the file cannot be read, or does not have as many citations as ``wanted``.
     """
     batch: list[Citation] = []
     number = 0
@@ -90,14 +92,15 @@ def read_citations(
             number += 1
     except DamagedSource:
         pass
+    if wanted is not None and number != len(wanted):
+        raise OSError(
+            f"{shard.uri}: changed since it was planned: had {len(wanted)} citations, has {number}"
+        )
     if batch:
         yield citations_to_batch(batch, shard.name)
 
 
 def _read_records(shard: Shard) -> Iterator[Citation | Deletion | Rejection]:
-    with ExitStack() as stack:
-        try:
-            stream = stack.enter_context(open_shard(shard))
-        except OSError as e:
-            raise DamagedSource("at the start", f"cannot be opened: {e}") from e
+    # An OSError is no damage: the file may be whole, and its records must not be taken for absent.
+    with open_shard(shard) as stream:
         yield from _READERS[shard.format](stream)

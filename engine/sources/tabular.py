@@ -67,7 +67,7 @@ def read_jsonl(stream: IO[bytes]) -> Iterator[Citation | Rejection]:
     while True:
         try:
             line = lines.readline(_MAX_LINE_BYTES + 1)
-        except (OSError, EOFError, zlib.error) as e:
+        except (gzip.BadGzipFile, EOFError, zlib.error) as e:
             raise DamagedSource(f"after line {number}", f"damaged gzip: {e}") from e
         if not line:
             return

@@ -220,6 +220,19 @@ def test_other_entity_types_need_force_and_then_replace(
     annotate(both, tmp_path / "t", entity_types=["gene"])
 
 
+def test_force_leaves_rows_alone_where_the_sources_were_not_read_in_full(
+    tmp_path: Path, write_jsonl: Writer
+) -> None:
+    annotate(write_jsonl([ASPIRIN, DIABETES]), tmp_path / "t")
+    (tmp_path / "broken.xml").write_text("no angle brackets")
+    result = annotate(
+        str(tmp_path / "broken.xml"), tmp_path / "t", entity_types=["gene"], force=True
+    )
+    assert result.damaged == 1 and sorted(rows(tmp_path / "t")) == [1, 3]
+    with pytest.raises(UsageError, match="--force with --limit"):
+        annotate(write_jsonl([ASPIRIN]), tmp_path / "t", force=True, limit=1)
+
+
 def test_dry_run_counts_and_writes_nothing(tmp_path: Path, write_jsonl: Writer) -> None:
     source = write_jsonl([ASPIRIN, EMPTY, DIABETES])
     result = annotate(source, tmp_path / "t", dry_run=True)

@@ -138,6 +138,11 @@ def test_sql_as_csv_and_as_a_table(table: Path) -> None:
     assert "│" in pubmark("sql", query, "--from", table, "--format", "table").stdout
 
 
+def test_sql_as_csv_keeps_numbers_whole(table: Path) -> None:
+    out = pubmark("sql", "SELECT 12345678.9::DOUBLE AS x, NULL AS y", "--from", table).stdout
+    assert out == "x,y\n12345678.9,\n"
+
+
 def test_sql_that_is_wrong(table: Path, tmp_path: Path) -> None:
     result = pubmark("sql", "SELECT nothing FROM nowhere", "--from", table)
     assert result.exit_code == 2 and "nowhere" in result.stderr

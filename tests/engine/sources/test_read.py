@@ -92,7 +92,6 @@ def test_empty_says_which_citations_have_no_text(five: Shard) -> None:
         ([True] * 5, [1, 2, 3, 4, 5]),
         ([False, True, False, False, True], [2, 5]),
         ([False] * 5, []),
-        ([True, False], [1]),  # a mask that ends early wants nothing after
     ],
 )
 def test_mask(five: Shard, wanted: list[bool] | None, pmids: list[int]) -> None:
@@ -124,13 +123,19 @@ def test_damage_is_reported_once_and_both_passes_end_there(tmp_path: Path) -> No
     assert keys["rejected"] == []
 
 
-def test_file_that_is_gone(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
     shard = shard_of(tmp_path / "a.xml", xml("a"))
     (tmp_path / "a.xml").unlink()
-    damage = scan(shard)["damage"]
-    assert damage["place"] == "at the start"  # type: ignore[index]
-    assert damage["reason"].startswith("cannot be opened")  # type: ignore[index]
-    assert read(shard).num_rows == 0
+    with pytest.raises(FileNotFoundError):
+        scan(shard)
+    with pytest.raises(FileNotFoundError):
+        read(shard)
+
+
+def test_a_file_that_changed_since_it_was_planned(tmp_path: Path) -> None:
+    shard = shard_of(tmp_path / "a.xml", xml("a", "b", "c"))
+    with pytest.raises(OSError, match=r"changed since it was planned: had 2 citations, has 3"):
+        list(read_citations(shard, np.array([True, True])))
 
 
 @pytest.mark.parametrize("name", ["a.xml", "a.xml.gz"])
