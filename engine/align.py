@@ -14,7 +14,7 @@ were dropped and others written twice, another reading can be the shorter one, a
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Literal
 
 from rapidfuzz.distance import Levenshtein
@@ -66,7 +66,7 @@ class Unplaced:
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """``placed`` in order of the text, none overlapping; ``unplaced`` has all other marks."""
+    """``placed`` in order of the text, none of a type overlapping; ``unplaced`` has all others."""
 
     placed: list[Placed]
     unplaced: list[Unplaced]
@@ -77,22 +77,23 @@ def align_mentions(source: str, marked: Marked, truncated: bool = False) -> Alig
 
     Spans are trimmed of white space. ``truncated``: the completion hit its token limit.
     """
-    placed: list[Placed] = []
+    placed: dict[str | None, list[Placed]] = {}
     unplaced = [
         Unplaced("truncated" if truncated and fault == "unclosed" else fault)
         for fault in marked.faults
     ]
     for mark, place in zip(marked.marks, _find(source, marked), strict=True):
         if isinstance(place, Span):
-            at = bisect_left(placed, place, key=lambda p: p.span)
-            if not any(p.span.overlaps(place) for p in placed[max(at - 1, 0) : at + 1]):
+            others = placed.setdefault(mark.entity_type, [])
+            at = bisect_left(others, place, key=lambda p: p.span)
+            if not any(p.span.overlaps(place) for p in others[max(at - 1, 0) : at + 1]):
                 grade = _grade(source, place, marked.text, trim(marked.text, mark.span))
-                placed.insert(at, Placed(mark, place, grade))
+                others.insert(at, Placed(mark, place, grade))
                 continue
             place = "repeated"
         start, end = mark.span
         unplaced.append(Unplaced(place, marked.text[start : min(end, start + _SAMPLE)]))
-    return Alignment(placed, unplaced)
+    return Alignment(sorted(chain(*placed.values()), key=lambda p: p.span), unplaced)
 
 
 def _grade(source: str, ours: Span, completion: str, theirs: Span) -> Grade:

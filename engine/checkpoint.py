@@ -49,7 +49,7 @@ def load_checkpoint(ref: str) -> Checkpoint:
         UsageError: naming all that is missing or refused: ``pubmark.json``, ``config.json``,
             ``tokenizer.json``, weights as safetensors, no remote code.
     """
-    ref, path = _fetch(ref)
+    ref, path = fetch_files(ref)
     faults = []
     names = {p.name for p in path.iterdir()}
     for name in ("pubmark.json", "config.json", "tokenizer.json"):
@@ -101,8 +101,12 @@ def digest_files(paths: list[Path]) -> str:
     return total.hexdigest()
 
 
-def _fetch(ref: str) -> tuple[str, Path]:
-    """``ref`` as good on every node, and a local directory that holds it."""
+def fetch_files(ref: str) -> tuple[str, Path]:
+    """``ref`` as good on every node, and a local directory that holds it.
+
+    Raises:
+        UsageError: if it is neither a directory nor anything that can be fetched.
+    """
     for place in _local_places(ref):
         if place.is_dir():
             return (ref if ref == EMBEDDED else str(place)), place

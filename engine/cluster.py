@@ -125,3 +125,11 @@ def pool_resources(max_engines: int, tensor_parallel_size: int) -> tuple[float, 
 def _autoscales() -> bool:
     """Whether GPU nodes may yet join: a cluster's launcher says so by its head's own resource."""
     return ray.cluster_resources().get("pubmark_gpu_workers", 0) > 0
+
+
+def describe_failure(failure: Exception) -> str:
+    """The line that says what went wrong, for a person: the last of a remote traceback."""
+    lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
+    if not lines:
+        return type(failure).__name__
+    return lines[-1] if any("Traceback" in line for line in lines) else lines[0]

@@ -1,6 +1,7 @@
 """What a run has done so far, counted from the batches that come back."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -76,6 +77,14 @@ class Figures:
             length = reached - min(s for s, _ in spans)
             shares.append(covered / length if length > 0 else 1.0)
         return float(np.mean(shares)) if shares else None
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """Told how a run goes on: ``planned`` once, ``progressed`` after every batch."""
+
+    planned: Callable[[int], None] = lambda citations: None
+    progressed: Callable[[Figures], None] = lambda figures: None
 
 
 def _sum(values: pa.ChunkedArray) -> int:

@@ -126,8 +126,9 @@ def _align(
     """
     decoded = tokenizer.decode(completion["token_ids"])
     source = text[prompt["start"] : prompt["end"]]
-    marked = codec.decode(decoded.text)
-    if codec.decode(source).text != source:
+    asked = prompt["entity_types"]
+    marked = codec.decode(decoded.text, asked)
+    if codec.decode(source, asked).text != source:
         # It has markers of its own: who made those of the completion cannot be told.
         return [], [Unplaced("unreadable")] * (len(marked.marks) + len(marked.faults))
     alignment = align_mentions(source, marked, truncated=completion["finish"] == "length")
@@ -142,7 +143,7 @@ def _align(
                 "start": span.start,
                 "end": span.end,
                 "text": surface,
-                "entity_type": prompt["entity_type"],
+                "entity_type": placed.mark.entity_type or asked[0],
                 "score": _score(
                     decoded, completion["logprobs"], placed.mark.opened, placed.mark.closed
                 ),

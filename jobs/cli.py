@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Literal
 
@@ -17,7 +18,15 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from schemas.config import AnnotateConfig, ExportConfig, ShowConfig, SqlConfig, load_config
+from schemas.config import (
+    AnnotateConfig,
+    CorpusImportConfig,
+    EvaluateConfig,
+    ExportConfig,
+    ShowConfig,
+    SqlConfig,
+    load_config,
+)
 from schemas.errors import PubmarkError
 
 app = typer.Typer(
@@ -27,6 +36,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+
+corpus_app = typer.Typer(
+    help="Annotated corpora: import them as examples.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+app.add_typer(corpus_app, name="corpus")
 
 _stderr = Console(stderr=True, highlight=False)
 
@@ -136,6 +152,201 @@ def annotate(
             result = run(settings, reporter, verbose)
         print(json.dumps(result.summary()) if as_json else describe(result, settings.to))
         raise typer.Exit(result.exit_code(settings.strict, settings.max_failed))
+
+
+@app.command()
+def evaluate(
+    corpus: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Examples (Parquet, as `pubmark corpus` makes): a file, directory or glob; may be "
+            "given several times."
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="A directory, URI or hub id. [default: nano]")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="train, dev or test. [default: test]")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Score at most so many examples of each corpus.")
+    ] = None,
+    entity_types: Annotated[
+        str | None, typer.Option(help="Which entity types to score, by comma. [default: all]")
+    ] = None,
+    gold: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Gold mentions, as PubTator or IOB.")
+    ] = None,
+    predictions: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Anyone's predictions for the texts of --gold."),
+    ] = None,
+    few_shot: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K",
+            help="Prompt an untuned instruction model with K examples of the training split.",
+        ),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The task (YAML) that --few-shot asks for.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the bootstrap and of --few-shot.")] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(help="vllm, transformers, or package.module:Class. [default: vllm]"),
+    ] = None,
+    engines: Annotated[
+        str | None, typer.Option(metavar="N|MIN:MAX", help="How many engines. [default: 1]")
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="auto, bfloat16, float16 or float32. [default: that of the weights]"),
+    ] = None,
+    max_failed: Annotated[
+        float | None,
+        typer.Option(help="Share of texts that may fail before exit code 3. [default: 0]"),
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option(help="A YAML file with any of these; options win over it.")
+    ] = None,
+    as_json: Json = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the scores as a Markdown table.")
+    ] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Score a checkpoint over gold text, or a file of predictions.
+
+    Gold text goes through the pipeline that `annotate` uses. Exact span and type, micro-averaged,
+    is the headline; beside it overlap and ±1 character, by type and corpus.
+
+    Exit codes: 0 done; 1 failed; 2 wrong usage, nothing started; 3 done, but a text failed.
+
+    Examples:
+
+        pubmark evaluate --corpus corpora/ --checkpoint nano
+
+        pubmark evaluate --corpus corpora/ncbi.parquet --few-shot 5 --checkpoint some/model
+
+        pubmark evaluate --gold test.pubtator --predictions mine.pubtator --markdown
+    """
+    with _session(verbose):
+        given = {
+            "corpora": corpus or None,
+            "checkpoint": checkpoint,
+            "split": split,
+            "limit": limit,
+            "entity_types": _split(entity_types),
+            "gold": gold,
+            "predictions": predictions,
+            "few_shot": few_shot,
+            "task": task,
+            "seed": seed,
+            "backend": backend,
+            "engines": engines,
+            "dtype": dtype,
+            "max_failed": max_failed,
+        }
+        settings = load_config(
+            EvaluateConfig, config, {k: v for k, v in given.items() if v is not None}
+        )
+        from jobs.evaluate import describe, run, to_markdown, to_table
+        from jobs.progress import progress_bar
+
+        with redirect_stdout(sys.stderr), progress_bar(_stderr) as reporter:
+            result = run(settings, reporter, verbose)
+        _stderr.print(describe(result), markup=False, soft_wrap=True)
+        if as_json:
+            print(json.dumps(result.summary(), ensure_ascii=False))
+        elif markdown:
+            print(to_markdown(result))
+        else:
+            # Where it is not a terminal nothing is cut to a width of its own.
+            Console(width=None if sys.stdout.isatty() else 160).print(to_table(result))
+        raise typer.Exit(result.exit_code(settings.max_failed))
+
+
+@corpus_app.command("import")
+def corpus_import(
+    file: Annotated[
+        list[str] | None, typer.Argument(help="The corpus's files, folders or globs, or URIs.")
+    ] = None,
+    to: Annotated[str | None, typer.Option(help="The folder for the files of examples.")] = None,
+    form: Annotated[
+        Literal["mark", "pubtator", "bioc-xml", "bioc-json", "iob", "brat"] | None,
+        typer.Option("--format", help="Of FILE. [default: told by its name]"),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--corpus", metavar="NAME", help="What to call the corpus.")
+    ] = None,
+    split: Annotated[
+        Literal["train", "dev", "test"], typer.Option(help="Which split FILE is.")
+    ] = "train",
+    types: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MAP",
+            help="The corpus's entity types to ours, as Own=ours,Other= (left out), or a corpus "
+            "whose mapping is built in. [default: each becomes itself, in lower case]",
+        ),
+    ] = None,
+    unit: Annotated[
+        Literal["sentence", "citation"], typer.Option(help="What an example is.")
+    ] = "sentence",
+    tokenised: Annotated[
+        bool, typer.Option("--tokenised", help="Of mark text: words stand apart (T - cell).")
+    ] = False,
+    dev: Annotated[
+        Literal["none", "hash"],
+        typer.Option(help="hash: a tenth of a train FILE's documents becomes dev."),
+    ] = "none",
+    root: Annotated[
+        str | None, typer.Option(help="Folder or URI that the files' paths start from.")
+    ] = None,
+    force: Annotated[
+        bool | None, typer.Option("--force", help="Replace files that are there.")
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(help="A YAML file of several corpora with their splits, instead of FILE."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make examples, for tuning and scoring, of annotated text.
+
+    Each corpus becomes NAME.UNITs.parquet. What is damaged goes, with place and reason, to
+    NAME.UNITs.quarantine.jsonl, and is counted.
+
+    Examples:
+
+        pubmark corpus import train.pubtator.gz --corpus Mine --types Disease=disease --to examples
+
+        pubmark corpus import BC5CDR.xml --format bioc-xml --types BC5CDR --split test --to examples
+
+        pubmark corpus import --config jobs/configs/corpora.yaml --to examples
+    """
+    with _session():
+        given: dict[str, object] = {"to": to, "root": root, "force": force}
+        if file:
+            stem = Path(file[0]).name.split(".")[0]
+            given["corpora"] = [
+                {
+                    "name": name or stem,
+                    "files": {split: file},
+                    "format": form,
+                    "types": types,
+                    "units": [unit],
+                    "tokenised": tokenised,
+                    "dev": dev,
+                }
+            ]
+        settings = load_config(
+            CorpusImportConfig, config, {k: v for k, v in given.items() if v is not None}
+        )
+        from jobs.corpus import describe, run
+
+        result = run(settings)
+        print(json.dumps(result.summary()) if as_json else describe(result))
 
 
 @app.command()

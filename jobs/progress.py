@@ -6,8 +6,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
 
-from engine.figures import Figures
-from jobs.annotate import Reporter
+from engine.figures import Figures, Reporter
 
 
 @contextmanager

@@ -50,34 +50,13 @@ class Engines(BaseModel):
         return cls(min=low, max=high)
 
 
-class AnnotateConfig(BaseModel):
-    """``pubmark annotate``."""
+class EngineOptions(BaseModel):
+    """How the engines of a job are run."""
 
     model_config = _STRICT
 
-    sources: list[str] = Field(
-        min_length=1, description="Files, directories, globs or URIs of PubMed XML, Parquet, JSONL."
-    )
-    to: str = Field(description="Root of the tables: a local path or a URI that delta-rs opens.")
-    checkpoint: str = Field("nano", description="Directory, URI or hub id of a tuned checkpoint.")
-    entity_types: list[str] | None = Field(
-        None, description="Which of the checkpoint's entity types; all if not given."
-    )
     backend: str = Field("vllm", description="vllm, transformers, or package.module:Class.")
     engines: Engines = Field(Engines(), description="N, or MIN:MAX for an autoscaling pool.")
-    limit: int | None = Field(None, ge=1, description="Annotate at most so many citations.")
-    retry: list[str] = Field([], description="Statuses whose citations are annotated again.")
-    force: bool = Field(False, description="Replace the table's task by this one.")
-    strict: bool = Field(False, description="Fail (exit 1) on any damaged file or rejected record.")
-    max_failed: float = Field(
-        0.0, ge=0, le=1, description="Share of citations that may fail before exit code 3."
-    )
-    dry_run: bool = Field(False, description="Only count what would be done.")
-    store_text: bool = Field(True, description="Store each citation's text beside its mentions.")
-    commit_every_seconds: float = Field(60.0, gt=0, description="Seconds between commits.")
-    commit_every_rows: int = Field(
-        50_000, ge=1, description="Citations after which a commit is made at once."
-    )
     tensor_parallel_size: int = Field(1, ge=1, description="GPUs per engine.")
     speculative_tokens: int | None = Field(
         None, ge=0, description="Tokens guessed from the prompt at a time; 0 is off."
@@ -97,11 +76,132 @@ class AnnotateConfig(BaseModel):
     def _engines(cls, value: Any) -> Any:
         return Engines.parse(str(value)) if isinstance(value, str | int) else value
 
+
+class AnnotateConfig(EngineOptions):
+    """``pubmark annotate``."""
+
+    sources: list[str] = Field(
+        min_length=1, description="Files, directories, globs or URIs of PubMed XML, Parquet, JSONL."
+    )
+    to: str = Field(description="Root of the tables: a local path or a URI that delta-rs opens.")
+    checkpoint: str = Field("nano", description="Directory, URI or hub id of a tuned checkpoint.")
+    entity_types: list[str] | None = Field(
+        None, description="Which of the checkpoint's entity types; all if not given."
+    )
+    limit: int | None = Field(None, ge=1, description="Annotate at most so many citations.")
+    retry: list[str] = Field([], description="Statuses whose citations are annotated again.")
+    force: bool = Field(False, description="Replace the table's task by this one.")
+    strict: bool = Field(False, description="Fail (exit 1) on any damaged file or rejected record.")
+    max_failed: float = Field(
+        0.0, ge=0, le=1, description="Share of citations that may fail before exit code 3."
+    )
+    dry_run: bool = Field(False, description="Only count what would be done.")
+    store_text: bool = Field(True, description="Store each citation's text beside its mentions.")
+    commit_every_seconds: float = Field(60.0, gt=0, description="Seconds between commits.")
+    commit_every_rows: int = Field(
+        50_000, ge=1, description="Citations after which a commit is made at once."
+    )
+
     @field_validator("retry")
     @classmethod
     def _retry(cls, value: list[str]) -> list[str]:
         if unknown := [v for v in value if v not in STATUSES]:
             raise ValueError(f"unknown status {', '.join(unknown)}; valid: {', '.join(STATUSES)}")
+        return value
+
+
+class EvaluateConfig(EngineOptions):
+    """``pubmark evaluate``: a checkpoint over ``corpora``, or the file ``predictions``."""
+
+    checkpoint: str = Field("nano", description="Directory, URI or hub id of a checkpoint.")
+    corpora: list[str] = Field([], description="Files, directories or globs of examples, Parquet.")
+    split: Literal["train", "dev", "test"] = Field("test", description="Which examples to score.")
+    limit: int | None = Field(None, ge=1, description="At most so many examples of each corpus.")
+    entity_types: list[str] | None = Field(
+        None, description="Which entity types to score; all that gold and checkpoint share if not."
+    )
+    gold: str | None = Field(None, description="A PubTator or IOB file of gold mentions.")
+    predictions: str | None = Field(None, description="The same texts with predicted mentions.")
+    few_shot: int | None = Field(
+        None, ge=0, description="Prompt an untuned instruction model with so many examples."
+    )
+    task: str | None = Field(
+        None, description="YAML file of the task to prompt it for, if it has no pubmark.json."
+    )
+    seed: int = Field(20240401, ge=0, description="Of the bootstrap, and of the examples drawn.")
+    replicates: int = Field(1000, ge=0, description="Samples of the bootstrap; 0: no intervals.")
+    max_failed: float = Field(
+        0.0, ge=0, le=1, description="Share of texts that may fail before exit code 3."
+    )
+
+    @model_validator(mode="after")
+    def _check_mode(self) -> Self:
+        files = [f for f in (self.gold, self.predictions) if f is not None]
+        if len(files) == 1 or bool(files) == bool(self.corpora):
+            raise ValueError("expected either corpora, or both gold and predictions")
+        if files and self.few_shot is not None:
+            raise ValueError("few_shot prompts a checkpoint; expected corpora")
+        if self.task is not None and self.few_shot is None:
+            raise ValueError("task goes with few_shot; a tuned checkpoint has its own")
+        return self
+
+
+class CorpusSource(BaseModel):
+    """One corpus of ``pubmark corpus import``."""
+
+    model_config = _STRICT
+
+    name: str = Field(pattern=r"^[^/]+$", description="What its examples and files are named by.")
+    files: dict[Literal["train", "dev", "test"], list[str]] = Field(
+        min_length=1, description="Files, folders or globs by split."
+    )
+    format: Literal["mark", "pubtator", "bioc-xml", "bioc-json", "iob", "brat"] | None = Field(
+        None, description="Of the files; told by their names if not given."
+    )
+    types: str | dict[str, str | None] | None = Field(
+        None,
+        description="Own types to ours, null for those left out; or a corpus whose mapping is "
+        "built in. Each type becomes itself, in lower case, if not given.",
+    )
+    units: list[Literal["sentence", "citation"]] = Field(
+        ["sentence"], min_length=1, description="What an example is; each makes files of its own."
+    )
+    tokenised: bool = Field(False, description="Of mark text: words stand apart (T - cell).")
+    lines_of: str | None = Field(
+        None, description="The corpus here from whose documents these lines were taken."
+    )
+    dev: Literal["none", "hash", "published"] = Field(
+        "none",
+        description="Which documents of the train files are dev: none, a tenth by hash, or those "
+        "of which no lines_of this corpus are trained on.",
+    )
+    dev_block_lines: int = Field(
+        1, ge=1, description="Draw lines without documents in blocks of so many."
+    )
+
+    @field_validator("files", mode="before")
+    @classmethod
+    def _files(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: [v] if isinstance(v, str) else v for k, v in value.items()}
+        return value
+
+
+class CorpusImportConfig(BaseModel):
+    """``pubmark corpus import``."""
+
+    model_config = _STRICT
+
+    corpora: list[CorpusSource] = Field(min_length=1, description="What to import.")
+    root: str | None = Field(None, description="Folder or URI that the files' paths start from.")
+    to: str = Field(min_length=1, description="The folder for the files of examples.")
+    force: bool = Field(False, description="Replace files that are there.")
+
+    @field_validator("to")
+    @classmethod
+    def _to(cls, value: str) -> str:
+        if "://" in value:
+            raise ValueError("expected a local folder")
         return value
 
 
@@ -183,11 +283,16 @@ def load_config(model: type[C], file: str | None, overrides: dict[str, Any]) -> 
         for fault in e.errors():
             key = ".".join(map(str, fault["loc"]))
             if fault["type"] == "extra_forbidden":
-                valid = ", ".join(_model_at(model, fault["loc"][:-1]).model_fields)
+                valid = ", ".join(_keys(_model_at(model, fault["loc"][:-1])))
                 lines.append(f"{key}: unknown key; valid: {valid}")
             else:
                 lines.append(f"{key}: {fault['msg']} (found {fault['input']!r})")
         raise UsageError(f"{where}:\n  " + "\n  ".join(lines)) from e
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    """A model's keys, its own before those that it shares with others."""
+    return sorted(model.model_fields, key=lambda name: name not in model.__annotations__)
 
 
 def _model_at(model: type[BaseModel], keys: tuple[int | str, ...]) -> type[BaseModel]:

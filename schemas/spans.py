@@ -18,6 +18,19 @@ class Span(NamedTuple):
         return self.start < other.end and other.start < self.end
 
 
+class TypedSpan(NamedTuple):
+    """A span and the entity type of what stands there. Ordered by start, end, type."""
+
+    start: int
+    end: int
+    entity_type: str
+
+    @property
+    def span(self) -> Span:
+        """The span alone."""
+        return Span(self.start, self.end)
+
+
 def trim(text: str, span: Span) -> Span:
     """``span`` without white space at its ends; empty, at its start, if nothing else is in it."""
     # Only the ends are looked at, nothing is copied: a caller may cut a huge text piece by piece.

@@ -1,5 +1,6 @@
 """A task: what to mark and how to ask for it. Written as YAML, carried in ``pubmark.json``."""
 
+from collections.abc import Sequence
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -45,7 +46,13 @@ class Task(BaseModel):
     unit: Literal["sentence", "passage"] = Field(
         "sentence", description="passage: as many whole sentences as max_text_tokens allows."
     )
-    codec: Literal["mark"] = "mark"
+    codec: Literal["mark", "tags"] = "mark"
+    ask: Literal["each", "all"] = Field(
+        "each", description="A prompt for each entity type, or one for all (codec tags only)."
+    )
+    type_separator: str = Field(
+        ", ", description="Stands between entity types where {type} names several."
+    )
     max_text_tokens: int = Field(
         512, ge=8, description="Longest text in one prompt, in tokens; longer sentences are split."
     )
@@ -57,7 +64,14 @@ class Task(BaseModel):
             raise ValueError("template must hold {text} exactly once")
         if len(self.entity_types) > 1 and not any(p in self.template for p in PLACEHOLDERS[1:]):
             raise ValueError("template of several entity types must hold {type} or {definition}")
+        if self.ask == "all" and self.codec == "mark":
+            raise ValueError("codec mark cannot tell types apart: ask each, or use codec tags")
         return self
+
+    def questions(self) -> list[tuple[str, ...]]:
+        """The entity types that each prompt about a text asks for."""
+        names = tuple(self.entity_types)
+        return [names] if self.ask == "all" else [(name,) for name in names]
 
     def only(self, names: list[str]) -> Self:
         """The same task for some of its entity types, in the task's own order.
@@ -75,13 +89,13 @@ class Task(BaseModel):
         kept = {n: t for n, t in self.entity_types.items() if n in names}
         return self.model_copy(update={"entity_types": kept})
 
-    def pieces(self, entity_type: str) -> tuple[str, str]:
-        """The template of one entity type, before and after the text."""
-        about = self.entity_types[entity_type]
+    def pieces(self, names: Sequence[str]) -> tuple[str, str]:
+        """The template that asks for some of the entity types, before and after the text."""
+        types = {name: self.entity_types[name] for name in names}
+        asked = self.type_separator.join(t.prompt or name for name, t in types.items())
+        definitions = " ".join(t.definition for t in types.values())
         before, after = (
-            part.replace("{type}", about.prompt or entity_type).replace(
-                "{definition}", about.definition
-            )
+            part.replace("{type}", asked).replace("{definition}", definitions)
             for part in self.template.split("{text}")
         )
         return before, after

@@ -6,19 +6,19 @@ One module per codec, named as a task names it, with ``encode`` and ``decode``.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from engine.codecs import mark
+from engine.codecs import mark, tags
 from engine.codecs.marked import Marked
-from schemas.spans import Span
+from schemas.spans import TypedSpan
 
 CODEC_VERSION = 1
 """Goes up when any codec writes or reads a completion in another way."""
 
 
 class Codec(NamedTuple):
-    """Both directions of one codec."""
+    """Both directions of one codec. What decodes is told the entity types that were asked for."""
 
-    encode: Callable[[str, Sequence[Span]], str]
-    decode: Callable[[str], Marked]
+    encode: Callable[[str, Sequence[TypedSpan]], str]
+    decode: Callable[[str, Sequence[str]], Marked]
 
 
-CODECS = {"mark": Codec(mark.encode, mark.decode)}
+CODECS = {"mark": Codec(mark.encode, mark.decode), "tags": Codec(tags.encode, tags.decode)}

@@ -6,13 +6,13 @@ Keloth et al., Bioinformatics 2024, btae163. One prompt asks for one entity type
 import re
 from collections.abc import Sequence
 
-from engine.codecs.marked import Mark, Marked
-from schemas.spans import Span
+from engine.codecs.marked import Marked, read_marks
+from schemas.spans import Span, TypedSpan
 
-_MARKER = re.compile(r"</?mark>")
+_MARKER = re.compile(r"<(?P<close>/?)mark>")
 
 
-def encode(text: str, mentions: Sequence[Span]) -> str:
+def encode(text: str, mentions: Sequence[Span | TypedSpan]) -> str:
     """The target for ``text``: every span of ``mentions`` wrapped, overlapping ones refused.
 
     Raises:
@@ -22,7 +22,7 @@ def encode(text: str, mentions: Sequence[Span]) -> str:
     if marker := _MARKER.search(text):
         raise ValueError(f"text holds {marker[0]} at {marker.start()}, which is a marker")
     pieces, end = [], 0
-    for span in sorted(mentions):
+    for span in sorted(Span(m.start, m.end) for m in mentions):
         if not end <= span.start < span.end <= len(text):
             raise ValueError(f"span {tuple(span)} overlaps another, is empty or leaves the text")
         pieces += [text[end : span.start], "<mark>", text[span.start : span.end], "</mark>"]
@@ -30,33 +30,6 @@ def encode(text: str, mentions: Sequence[Span]) -> str:
     return "".join([*pieces, text[end:]])
 
 
-def decode(completion: str) -> Marked:
-    """Take the markers out of a completion.
-
-    Of nested marks the outermost counts and the inner ones are faults, as are a marker without
-    its partner and a mark around nothing: ``nested``, ``unopened``, ``unclosed``, ``empty``.
-    """
-    pieces: list[str] = []
-    kept: list[Mark] = []
-    faults: list[str] = []
-    opened: list[tuple[int, Span]] = []  # place in the text, place of the marker
-    length = end = 0
-    for marker in _MARKER.finditer(completion):
-        pieces.append(completion[end : marker.start()])
-        length += marker.start() - end
-        end = marker.end()
-        where = Span(*marker.span())
-        if marker[0] == "<mark>":
-            opened.append((length, where))
-        elif not opened:
-            faults.append("unopened")
-        else:
-            start, opener = opened.pop()
-            while kept and kept[-1].opened.start > opener.start:
-                kept.pop()
-                faults.append("nested")
-            kept.append(Mark(Span(start, length), opener, where))
-    pieces.append(completion[end:])
-    marks = [m for m in kept if m.span.start < m.span.end]
-    faults += ["empty"] * (len(kept) - len(marks)) + ["unclosed"] * len(opened)
-    return Marked("".join(pieces), marks, faults)
+def decode(completion: str, entity_types: Sequence[str] = ()) -> Marked:
+    """Take the markers out of a completion; the type is the one asked for, whatever it is."""
+    return read_marks(completion, _MARKER)

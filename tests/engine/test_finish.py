@@ -60,7 +60,7 @@ def make_row(tokenizer: PromptTokenizer) -> MakeRow:
             "sentences": [{"start": s.start, "end": s.end} for s in sentences],
             "error": error,
             "prompts": [
-                {"start": unit.start, "end": unit.end, "entity_type": name, "max_tokens": 99}
+                {"start": unit.start, "end": unit.end, "entity_types": [name], "max_tokens": 99}
                 for unit, name, _ in answers
             ],
             "completions": [complete(answer) for _, _, answer in answers],

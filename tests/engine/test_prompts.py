@@ -46,7 +46,7 @@ def test_the_prompt_form_of_nano(nano: Checkpoint, tokenizer: PromptTokenizer) -
         plain = tokenizer.encode_texts([text[unit.start : unit.end]])[0].ids
         limit = math.ceil(1.5 * len(plain)) + 32
         expected += [
-            Prompt(unit, name, [ids["<s>"], ids[f"<{name}>"], *plain, ids["<sep>"]], limit)
+            Prompt(unit, (name,), [ids["<s>"], ids[f"<{name}>"], *plain, ids["<sep>"]], limit)
             for name in ("disease", "chemical", "gene")
         ]
     assert prompts == expected

@@ -28,7 +28,7 @@ def task(**changes: Any) -> Task:
     ],
 )
 def test_the_template_of_one_type(template: str, entity_type: str, pieces: tuple[str, str]) -> None:
-    assert task(template=template).pieces(entity_type) == pieces
+    assert task(template=template).pieces([entity_type]) == pieces
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,8 @@ def test_the_template_of_one_type(template: str, entity_type: str, pieces: tuple
         ({"template": "<s>{text}"}, "must hold {type} or {definition}"),
         ({"entity_types": {}}, "at least 1 item"),
         ({"unit": "abstract"}, "'sentence' or 'passage'"),
-        ({"codec": "json"}, "'mark'"),
+        ({"codec": "json"}, "'mark' or 'tags'"),
+        ({"ask": "all"}, "codec mark cannot tell types apart"),
         ({"max_text_tokens": 7}, "greater than or equal to 8"),
         ({"decoding": {"temperature": -1}}, "greater than or equal to 0"),
         ({"decoding": {"beams": 4}}, "Extra inputs are not permitted"),
@@ -55,7 +56,14 @@ def test_a_task_that_cannot_be_done_is_refused(changes: dict[str, Any], message:
 
 def test_a_task_of_one_type_need_not_name_it() -> None:
     one = task(entity_types={"disease": TYPES["disease"]}, template="<s>{text}")
-    assert one.pieces("disease") == ("<s>", "")
+    assert one.pieces(["disease"]) == ("<s>", "")
+
+
+def test_one_prompt_asks_for_all_types_or_for_each() -> None:
+    assert task().questions() == [("disease",), ("gene",)]
+    whole = task(ask="all", codec="tags", type_separator=" and ")
+    assert whole.questions() == [("disease", "gene")]
+    assert whole.pieces(["disease", "gene"]) == ("disease and <gene>: ", "")
 
 
 def test_some_types_are_kept_in_the_order_of_the_task() -> None:

@@ -1,0 +1,1 @@
+"""Annotated corpora to examples, for tuning and for scoring."""

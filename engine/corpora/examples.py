@@ -1,0 +1,261 @@
+"""Annotated texts to examples: units, types, and what is kept from tuning.
+
+Enters: what a reader yields, with a split for each text. Leaves: rows of EXAMPLES_SCHEMA and, for
+all that is damaged, :class:`Quarantined` rows. Left to others: reading, choosing splits, leaks
+between splits (:mod:`engine.corpora.leaks`).
+
+What is quarantined is the unit (the sentence, or the whole citation) that holds the fault, since an
+example that lacks a mention teaches the model not to mark it. Which faults count depends on the
+split:
+
+- train, dev: any. A text that stands above with the same mentions is quarantined too, so that no
+  sentence weighs double, and one that stands with different mentions is quarantined wherever it
+  stands, as it cannot be told which is right.
+- test: only where what is gold cannot be told. What is merely in doubt stays, and so do repeated
+  texts, since published figures are counted with them; both are reported all the same.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import pyarrow as pa
+
+from engine.corpora.annotated import Annotated, Fault
+from engine.corpora.types import TypeMap
+from engine.sentences import split_sentences
+from schemas.examples import EXAMPLES_SCHEMA
+from schemas.spans import Span, TypedSpan
+
+Unit = Literal["sentence", "citation"]
+Form = Literal["raw", "tokenised"]
+
+UNKNOWN = "unknown"
+"""In place of a split, where it cannot be told: nothing of it becomes an example."""
+
+
+class Example(NamedTuple):
+    """A row of EXAMPLES_SCHEMA, with mentions as spans."""
+
+    split: str
+    document: str
+    part: int
+    pmid: int | None
+    text: str
+    title_length: int | None
+    mentions: list[TypedSpan]
+    form: Form
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A fault, and the text of the unit it was found in, null if there is none. With ``kept``, the
+    unit is among the examples all the same: of a test split, and the gold only in doubt."""
+
+    split: str
+    document: str | None
+    part: int | None
+    place: str
+    reason: str
+    found: str
+    text: str | None
+    kept: bool
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of one split of a corpus.
+
+    ``read`` counts the file's mentions by the corpus's own types; with ``unplaced``, that is all it
+    has. Each of ``read`` is one of ``mentions`` (in examples, by our types), ``left_out`` (by own
+    type, mapped to none of ours), ``merged`` (two own types became one) or ``lost`` (in a unit that
+    is quarantined, or cut by a sentence's border). ``quarantined`` and ``reported`` count faults by
+    reason: of units that are not among the examples, and of those that are all the same.
+    """
+
+    documents: int = 0
+    examples: int = 0
+    with_mentions: int = 0
+    read: Counter[str] = field(default_factory=Counter)
+    unplaced: int = 0
+    mentions: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+    merged: int = 0
+    lost: int = 0
+    quarantined_units: int = 0
+    quarantined: Counter[str] = field(default_factory=Counter)
+    reported: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class Built:
+    """Examples and faults of one corpus, in the corpus's order, and counts by split."""
+
+    examples: list[Example] = field(default_factory=list)
+    quarantined: list[Quarantined] = field(default_factory=list)
+    counts: dict[str, Counts] = field(default_factory=dict)
+
+
+def build_examples(
+    annotated: Iterable[tuple[str, Annotated | Fault]], types: TypeMap, unit: Unit
+) -> Built:
+    """Make examples of ``(split, text)`` pairs.
+
+    Texts of unit ``sentence`` stay as they are; citations are cut into sentences if ``unit`` says
+    so. What is of the split ``unknown`` is quarantined. ``part`` counts a document's units, those
+    quarantined included.
+
+    Raises:
+        UsageError: for a type that ``types`` does not say what to do with.
+    """
+    built = Built()
+    parts: Counter[str] = Counter()
+    for split, item in annotated:
+        counts = built.counts.setdefault(split, Counts())
+        if isinstance(item, Fault):
+            row = Quarantined(split, None, None, item.place, item.reason, item.found, None, False)
+            built.quarantined.append(row)
+            counts.quarantined_units += 1
+            continue
+        counts.documents += item.document not in parts
+        counts.unplaced += item.unplaced
+        mentions = _map_types(item, types, counts)
+        counts.lost += len(mentions)
+        for cut, inside, faults in _cut(item, mentions, unit, split):
+            text = item.text[cut.start : cut.end]
+            title_length = item.title_length if unit == item.unit == "citation" else None
+            part = parts[item.document]
+            example = Example(
+                split, item.document, part, item.pmid, text, title_length, inside, item.form
+            )
+            parts[item.document] += 1
+            kept = not any(f.fatal or split != "test" for f in faults)
+            built.quarantined += [_quarantine(example, f, kept) for f in faults]
+            if kept:
+                built.examples.append(example)
+                counts.lost -= len(inside)
+            else:
+                counts.quarantined_units += 1
+    _judge_repeated(built)
+    for example in built.examples:
+        counts = built.counts[example.split]
+        counts.examples += 1
+        counts.with_mentions += bool(example.mentions)
+        counts.mentions.update(m.entity_type for m in example.mentions)
+    for row in built.quarantined:
+        counts = built.counts[row.split]
+        (counts.reported if row.kept else counts.quarantined)[row.reason] += 1
+    return built
+
+
+def to_table(
+    examples: Sequence[Example], corpus: str, unit: Unit, annotated_types: Sequence[str]
+) -> pa.Table:
+    """Rows of EXAMPLES_SCHEMA, in order."""
+    rows: list[dict[str, Any]] = [
+        {
+            "corpus": corpus,
+            "split": e.split,
+            "document": e.document,
+            "part": e.part,
+            "pmid": e.pmid,
+            "unit": unit,
+            "form": e.form,
+            "text": e.text,
+            "title_length": e.title_length,
+            "mentions": [
+                {
+                    "start": m.start,
+                    "end": m.end,
+                    "text": e.text[m.start : m.end],
+                    "entity_type": m.entity_type,
+                }
+                for m in e.mentions
+            ],
+            "annotated_types": list(annotated_types),
+        }
+        for e in examples
+    ]
+    return pa.Table.from_pylist(rows, EXAMPLES_SCHEMA)
+
+
+def _map_types(item: Annotated, types: TypeMap, counts: Counts) -> list[TypedSpan]:
+    mentions = []
+    for mention in item.mentions:
+        counts.read[mention.entity_type] += 1
+        ours = types.map(mention.entity_type, item.place)
+        if ours is None:
+            counts.left_out[mention.entity_type] += 1
+        else:
+            mentions.append(TypedSpan(mention.start, mention.end, ours))
+    distinct = sorted(set(mentions))
+    counts.merged += len(mentions) - len(distinct)
+    return distinct
+
+
+def _cut(
+    item: Annotated, mentions: list[TypedSpan], unit: Unit, split: str
+) -> Iterator[tuple[Span, list[TypedSpan], list[Fault]]]:
+    """The units of a text, each with the mentions whole in it and the faults that touch it."""
+    cuts = [Span(0, len(item.text))]
+    if unit == "sentence" and item.unit == "citation":
+        cuts = split_sentences(item.text, item.title_length or 0) or cuts
+    faults = list(item.faults)
+    if not item.text.strip():
+        faults.append(Fault(item.place, "malformed text", "is empty"))
+    if split == UNKNOWN:
+        faults.append(Fault(item.place, "unknown document", "lies between two of other splits"))
+    for m in mentions:
+        if not any(cut.start <= m.start and m.end <= cut.end for cut in cuts):
+            found = f"{item.text[m.start : m.end]!r} at {m.start}-{m.end}"
+            faults.append(Fault(item.place, "cut by a sentence's border", found, m.span))
+    for cut in cuts:
+        inside = [
+            TypedSpan(m.start - cut.start, m.end - cut.start, m.entity_type)
+            for m in mentions
+            if cut.start <= m.start and m.end <= cut.end
+        ]
+        yield cut, inside, [f for f in faults if _touches(f, cut, cuts)]
+
+
+def _touches(fault: Fault, cut: Span, cuts: list[Span]) -> bool:
+    span = fault.span
+    # What touches none, as between two sentences, is held against all.
+    return span is None or span.overlaps(cut) or not any(span.overlaps(c) for c in cuts)
+
+
+def _judge_repeated(built: Built) -> None:
+    """Report repeated and contradicted texts, and take them out of train and dev."""
+    # A test's texts are not compared with the others: that is the leak check's, without their gold.
+    by_text: dict[tuple[str, bool], list[Example]] = {}
+    for example in built.examples:
+        by_text.setdefault((example.text, example.split == "test"), []).append(example)
+    out: set[int] = set()
+    for group in by_text.values():
+        contradicted = any(e.mentions != group[0].mentions for e in group)
+        for example in group if contradicted else group[1:]:
+            other = next(e for e in group if e is not example)
+            reason = "contradicted text" if contradicted else "repeated text"
+            found = f"also document {other.document}, part {other.part} ({other.split})"
+            kept = example.split == "test"
+            place = f"document {example.document}, part {example.part}"
+            built.quarantined.append(_quarantine(example, Fault(place, reason, found), kept))
+            if not kept:
+                out.add(id(example))
+                built.counts[example.split].lost += len(example.mentions)
+                built.counts[example.split].quarantined_units += 1
+    built.examples = [e for e in built.examples if id(e) not in out]
+
+
+def _quarantine(example: Example, fault: Fault, kept: bool) -> Quarantined:
+    return Quarantined(
+        example.split,
+        example.document,
+        example.part,
+        fault.place,
+        fault.reason,
+        fault.found,
+        example.text,
+        kept,
+    )

@@ -1,0 +1,42 @@
+"""A corpus's file as numbered lines, plain or gzip, UTF-8."""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from typing import IO, cast
+
+from schemas.errors import DamagedSource
+
+
+def unzip(stream: IO[bytes]) -> IO[bytes]:
+    """The stream itself or, if it is gzip by its first bytes, what is zipped in it."""
+    head = stream.read(2)
+    stream.seek(0)
+    return cast("IO[bytes]", gzip.GzipFile(fileobj=stream)) if head == b"\x1f\x8b" else stream
+
+
+def read_lines(stream: IO[bytes]) -> Iterator[tuple[int, str | UnicodeDecodeError]]:
+    r"""Yield the number, from 1, and the text of each line, without its end (``\n``, ``\r\n``).
+
+    A line that is not UTF-8 comes as the error. A byte order mark at the start is no text.
+
+    Raises:
+        DamagedSource: where a gzip stream breaks.
+    """
+    lines = unzip(stream)
+    number = 0
+    while True:
+        try:
+            line = lines.readline()
+        except (gzip.BadGzipFile, EOFError, zlib.error) as e:
+            raise DamagedSource(f"after line {number}", f"damaged gzip: {e}") from e
+        if not line:
+            return
+        number += 1
+        line = line.removesuffix(b"\n").removesuffix(b"\r")
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        try:
+            yield number, line.decode()
+        except UnicodeDecodeError as e:
+            yield number, e

@@ -1,0 +1,103 @@
+"""Examples with gold mentions, from Parquet to what the pipeline annotates and is scored against.
+
+Enters: files of EXAMPLES_SCHEMA. Leaves: the examples of one split, checked, and citations of their
+texts. Left to others: annotating those, and scoring.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from engine.sources.shards import find_shards, open_shard
+from schemas.citation import Citation, citations_to_batch
+from schemas.errors import UsageError
+from schemas.examples import EXAMPLES_SCHEMA
+from schemas.spans import TypedSpan
+
+
+@dataclass(frozen=True, slots=True)
+class GoldText:
+    """One example: a text, its gold mentions, and the types that it is annotated with."""
+
+    corpus: str
+    document: str
+    text: str
+    title_length: int
+    is_sentence: bool
+    mentions: list[TypedSpan]
+    annotated_types: frozenset[str]
+
+
+def read_gold(sources: Sequence[str], split: str, limit: int | None = None) -> list[GoldText]:
+    """The examples of a split, in the order of the files; of each corpus at most ``limit``.
+
+    Raises:
+        UsageError: if a source is missing or no Parquet of examples, a mention is not what stands
+            at its span, or there is no example of the split, naming the splits that there are.
+    """
+    shards = find_shards(sources)
+    if others := [s.uri for s in shards if s.format != "parquet"]:
+        raise UsageError(f"{', '.join(others)}: expected Parquet, as `pubmark corpus import` makes")
+    taken: dict[str, int] = {}
+    found: list[GoldText] = []
+    splits: set[str] = set()
+    for shard in shards:
+        try:
+            with open_shard(shard) as stream:
+                table = pq.read_table(stream)
+        except (pa.ArrowException, OSError) as e:
+            raise UsageError(f"{shard.uri}: cannot be read as Parquet: {e}") from e
+        if missing := [n for n in EXAMPLES_SCHEMA.names if n not in table.column_names]:
+            raise UsageError(f"{shard.uri}: no column {', '.join(missing)}; expected examples")
+        splits.update(pc.unique(table["split"]).to_pylist())
+        chosen = table.filter(pc.equal(table["split"], split))
+        for row in _rows(chosen.select(EXAMPLES_SCHEMA.names)):
+            corpus = row["corpus"]
+            if limit is None or taken.get(corpus, 0) < limit:
+                taken[corpus] = taken.get(corpus, 0) + 1
+                found.append(_gold_text(row, shard.uri))
+    if not found:
+        known = ", ".join(sorted(splits)) or "none at all"
+        raise UsageError(f"{', '.join(sources)}: no example of split {split}; found {known}")
+    return found
+
+
+def to_citations(texts: Sequence[tuple[int, GoldText]]) -> pa.Table:
+    """Rows of CITATION_SCHEMA; the number given with a text stands in place of its PMID.
+
+    PMIDs would not do: some corpora have none, others have one twice.
+    """
+    citations = [Citation(number, t.text, t.title_length) for number, t in texts]
+    return pa.Table.from_batches([citations_to_batch(citations, "gold")])
+
+
+def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    for batch in table.to_batches(max_chunksize=1024):
+        yield from batch.to_pylist()
+
+
+def _gold_text(row: dict[str, Any], uri: str) -> GoldText:
+    text = row["text"]
+    mentions = []
+    for m in row["mentions"]:
+        start, end = m["start"], m["end"]
+        if not 0 <= start < end <= len(text) or text[start:end] != m["text"]:
+            raise UsageError(
+                f"{uri}, corpus {row['corpus']}, document {row['document']}, part {row['part']}: "
+                f"at [{start}, {end}) stands {text[start:end]!r}, expected {m['text']!r}"
+            )
+        mentions.append(TypedSpan(start, end, m["entity_type"]))
+    title_length = row["title_length"]
+    return GoldText(
+        corpus=row["corpus"],
+        document=row["document"],
+        text=text,
+        title_length=len(text) if title_length is None else title_length,
+        is_sentence=row["unit"] == "sentence",
+        mentions=mentions,
+        annotated_types=frozenset(row["annotated_types"]),
+    )

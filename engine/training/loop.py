@@ -1,0 +1,219 @@
+"""The training loop: a plain function over a stream of steps.
+
+Enters: a model and the sequences of each step. Leaves: the model, tuned. Whoever calls says where
+states are kept and what is done with figures: a script, or a worker of Ray Train.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from engine.training.batches import MicroBatch, lay_out, share
+from engine.training.sequences import Sequence_
+from schemas.training import Optimisation
+
+if TYPE_CHECKING:
+    import torch
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which worker this is, of how many, and on what device."""
+
+    rank: int = 0
+    workers: int = 1
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one step did. ``loss`` is the mean over the step's weights, all workers; ``tokens`` are
+    all workers' tokens without padding, since the loop began."""
+
+    step: int
+    loss: float
+    rate: float
+    gradient: float
+    tokens: int
+    seconds: float
+
+
+def train(
+    model: Any,
+    steps: Iterable[list[Sequence_]],
+    settings: Optimisation,
+    pad: int,
+    place: Place = Place(),
+    state: State | None = None,
+    on_step: Callable[[Figures, Callable[[], State]], None] | None = None,
+) -> None:
+    """Tune ``model`` in place over ``settings.steps`` steps.
+
+    ``steps`` is the stream from its beginning; with a ``state``, what it had seen is skipped.
+    ``on_step`` is called after each step with its figures and a function that makes the state to
+    go on from.
+    """
+    import torch
+
+    optimizer = _Optimizer(model, settings)
+    first = 0
+    if state:
+        first = state["step"]
+        optimizer.load(state["optimizer"])
+    if settings.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    model.train()
+    scorer: Any = _scorer(model)
+    layout = settings.layout
+    if layout == "auto":
+        layout = "packed" if place.device == "cuda" else "bucketed"
+    if settings.compile:
+        scorer = torch.compile(scorer)
+    if place.workers > 1:
+        scorer = torch.nn.parallel.DistributedDataParallel(scorer)
+    began, tokens = time.monotonic(), 0
+    for step, sequences in enumerate(islice(steps, first, settings.steps), first + 1):
+        rate = learning_rate(step, settings)
+        total = sum(sum(s.weights[1:]) for s in sequences)
+        mine = list(
+            lay_out(share(sequences, place.rank, place.workers), settings.micro_tokens, layout, pad)
+        )
+        loss = torch.zeros((), device=place.device)
+        for i, micro in enumerate(mine):
+            last = i == len(mine) - 1
+            with scorer.no_sync() if place.workers > 1 and not last else nullcontext():
+                part = scorer(*_on(micro, place.device)) / total
+                # Workers' gradients are averaged, and should be added.
+                (part * place.workers).backward()
+            loss += part.detach()
+        if place.workers > 1:
+            torch.distributed.all_reduce(loss)
+        gradient = optimizer.step(rate)
+        tokens += sum(len(s.ids) for s in sequences)
+        if on_step:
+            seconds = time.monotonic() - began
+            figures = Figures(step, float(loss), rate, gradient, tokens, seconds)
+            on_step(figures, lambda step=step: {"step": step, "optimizer": optimizer.state()})
+
+
+def learning_rate(step: int, settings: Optimisation) -> float:
+    """Of a step counted from 1: up in a line, then down along half a cosine."""
+    if step <= settings.warmup_steps:
+        return settings.peak_rate * step / settings.warmup_steps
+    done = (step - settings.warmup_steps) / max(settings.steps - settings.warmup_steps, 1)
+    low = settings.final_rate
+    return settings.peak_rate * (low + (1 - low) * (1 + math.cos(math.pi * min(done, 1))) / 2)
+
+
+def _on(micro: MicroBatch, device: str) -> tuple[Any, ...]:
+    tensors = (micro.input_ids, micro.position_ids, micro.columns, micro.targets, micro.weights)
+    if device == "cpu":
+        return tensors
+    return tuple(t if t is None else t.to(device, non_blocking=True) for t in tensors)
+
+
+def _scorer(model: Any) -> "torch.nn.Module":
+    """A module from the tensors of a micro-batch to the weighted sum of its losses."""
+    import torch
+
+    class Scorer(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(
+            self,
+            input_ids: "torch.Tensor",
+            position_ids: "torch.Tensor | None",
+            columns: "torch.Tensor",
+            targets: "torch.Tensor",
+            weights: "torch.Tensor",
+        ) -> "torch.Tensor":
+            # Padding is on the right, where a causal model does not see it: no mask is needed.
+            logits = self.model(
+                input_ids=input_ids,
+                position_ids=position_ids,
+                use_cache=False,
+                logits_to_keep=columns,
+            ).logits
+            losses = torch.nn.functional.cross_entropy(
+                logits.flatten(0, 1).float(), targets.flatten(), reduction="none"
+            )
+            return losses @ weights.flatten()
+
+    return Scorer()
+
+
+class _Optimizer:
+    """AdamW over float32 weights, whatever the precision of the forward pass.
+
+    In bfloat16 the model's own weights are copies: an update is often smaller than their last bit.
+    """
+
+    def __init__(self, model: Any, settings: Optimisation):
+        import torch
+
+        self._names, self._weights = [], []
+        for name, weight in model.named_parameters():
+            if weight.requires_grad:
+                self._names.append(name)
+                self._weights.append(weight)
+        self._masters = self._weights
+        if settings.precision == "bfloat16":
+            self._masters = [w.detach().float().requires_grad_() for w in self._weights]
+            model.to(torch.bfloat16)
+        self._clip = settings.clip
+        matrices = [m for m in self._masters if m.ndim > 1]
+        vectors = [m for m in self._masters if m.ndim <= 1]
+        groups = [
+            {"params": matrices, "weight_decay": settings.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
+        self._adam = torch.optim.AdamW(groups, betas=(0.9, settings.beta2), fused=True)
+
+    def step(self, rate: float) -> float:
+        """Move the weights; gives the gradient's length before it was cut."""
+        import torch
+
+        copies = self._masters is not self._weights
+        if copies:
+            for master, weight in zip(self._masters, self._weights, strict=True):
+                master.grad = None if weight.grad is None else weight.grad.float()
+        length = torch.nn.utils.clip_grad_norm_(self._masters, self._clip)
+        for group in self._adam.param_groups:
+            group["lr"] = rate
+        self._adam.step()
+        if copies:
+            with torch.no_grad():
+                for master, weight in zip(self._masters, self._weights, strict=True):
+                    weight.copy_(master)
+                    weight.grad = None
+        self._adam.zero_grad(set_to_none=True)
+        return float(length)
+
+    def state(self) -> State:
+        """Float32 weights by name, and the moments."""
+        weights = {n: m.detach() for n, m in zip(self._names, self._masters, strict=True)}
+        return {"weights": weights, "adam": self._adam.state_dict()}
+
+    def load(self, state: State) -> None:
+        """Take up what :meth:`state` gave.
+
+        Raises:
+            ValueError: if it is of other weights.
+        """
+        import torch
+
+        if set(state["weights"]) != set(self._names):
+            raise ValueError("the state is of a model with other weights")
+        with torch.no_grad():
+            for name, master, weight in zip(self._names, self._masters, self._weights, strict=True):
+                master.copy_(state["weights"][name])
+                weight.copy_(master)
+        self._adam.load_state_dict(state["adam"])
