@@ -8,10 +8,13 @@ import yaml
 from pydantic import BaseModel
 
 import jobs.configs
-from schemas.config import AnnotateConfig, load_config
+from schemas.config import AnnotateConfig, MirrorConfig, load_config
 
 FILES = sorted(Path(jobs.configs.__file__).parent.rglob("*.yaml"))
-MODELS: dict[str, type[BaseModel]] = {"annotate.yaml": AnnotateConfig}
+MODELS: dict[str, type[BaseModel]] = {
+    "annotate.yaml": AnnotateConfig,
+    "mirror.yaml": MirrorConfig,
+}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.name)
