@@ -1,6 +1,7 @@
 """A few threads that can be left behind."""
 
 import threading
+import time
 from collections.abc import Callable, Generator, Sequence
 from queue import Empty, SimpleQueue
 from typing import TypeVar
@@ -11,7 +12,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 _TICK_SECONDS = 0.25
-_JOIN_SECONDS = 3.0
+_JOIN_SECONDS = 2.0
 
 
 def work_through(
@@ -63,6 +64,7 @@ def work_through(
     finally:
         if left:
             stop()
+        over = time.monotonic() + _JOIN_SECONDS
         for thread in started:
-            thread.join(_JOIN_SECONDS)
+            thread.join(max(0.0, over - time.monotonic()))
         tick()
