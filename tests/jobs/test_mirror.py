@@ -154,7 +154,7 @@ def start(*arguments: str | Path, **env: str) -> subprocess.Popen[str]:
 
 def wait_for_a_part(folder: Path, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 20
-    while not any(p.stat().st_size for p in folder.glob(".pubmed*.part")):
+    while not any(p.stat().st_size for p in folder.glob(f".{NAMES[1]}.*.part")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
