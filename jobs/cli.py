@@ -23,6 +23,7 @@ from schemas.config import (
     CorpusImportConfig,
     EvaluateConfig,
     ExportConfig,
+    MirrorConfig,
     ShowConfig,
     SqlConfig,
     load_config,
@@ -152,6 +153,85 @@ def annotate(
             result = run(settings, reporter, verbose)
         print(json.dumps(result.summary()) if as_json else describe(result, settings.to))
         raise typer.Exit(result.exit_code(settings.strict, settings.max_failed))
+
+
+@app.command()
+def mirror(
+    kind: Annotated[
+        Literal["baseline", "updates"] | None,
+        typer.Argument(metavar="baseline|updates", help="Which of NLM's folders."),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URI", help="Where the files go: a directory or a URI (s3://, gs://)."
+        ),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="URL",
+            help="Base URL of another mirror, above baseline/ and updatefiles/. [default: NLM's]",
+        ),
+    ] = None,
+    connections: Annotated[
+        int | None, typer.Option(help="Files fetched at a time, 1 to 10. [default: 3]")
+    ] = None,
+    retries: Annotated[
+        int | None,
+        typer.Option(help="Attempts that bring nothing before a file is left. [default: 8]"),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Fetch at most so many files.")] = None,
+    verify: Annotated[
+        bool | None, typer.Option("--verify", help="Hash again every file that is there.")
+    ] = None,
+    dry_run: Annotated[
+        bool | None, typer.Option("--dry-run", help="Only say what would be fetched.")
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option(help="A YAML file with any of these; options win over it.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Copy NLM's files, each with its .md5 beside it; only whole ones, whose md5 agrees.
+
+    Running it again fetches what is new or has changed, and goes on with what was interrupted.
+    Files that NLM no longer lists stay: a new year's baseline needs none of the old ones, which
+    can be removed once it is complete.
+
+    Exit codes: 0 done; 1 failed (server gone, disk full), to be gone on with by the same command;
+    2 wrong usage, nothing started; 3 done, but a file could not be had as published; 130
+    interrupted.
+
+    Examples:
+
+        pubmark mirror baseline --to pubmed
+
+        pubmark mirror updates --to s3://bucket/pubmed
+
+        pubmark mirror updates --to pubmed --dry-run
+    """
+    with _session():
+        given = {
+            "kind": kind,
+            "to": to,
+            "source": source,
+            "connections": connections,
+            "retries": retries,
+            "limit": limit,
+            "verify": verify,
+            "dry_run": dry_run,
+        }
+        settings = load_config(
+            MirrorConfig, config, {k: v for k, v in given.items() if v is not None}
+        )
+        from jobs.mirror import describe, exit_code, progress_bar, run, summary
+
+        with progress_bar(_stderr) as report:
+            result = run(settings, report)
+        print(json.dumps(summary(result)) if as_json else describe(result, settings))
+        raise typer.Exit(exit_code(result))
 
 
 @app.command()

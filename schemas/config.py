@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
@@ -244,6 +245,42 @@ class ExportConfig(BaseModel):
             raise ValueError("expected a local path, or - for stdout")
         if info.data.get("format") == "parquet" and (value == "-" or value.endswith(".gz")):
             raise ValueError("parquet is neither written to stdout nor zipped")
+        return value
+
+
+class MirrorConfig(BaseModel):
+    """``pubmark mirror``."""
+
+    model_config = _STRICT
+
+    kind: Literal["baseline", "updates"] = Field(description="Which of NLM's sets of files.")
+    to: str = Field(min_length=1, description="Directory or URI that the files go to.")
+    source: str = Field(
+        "https://ftp.ncbi.nlm.nih.gov/pubmed",
+        description="Base URL, below which are baseline/ and updatefiles/.",
+    )
+    connections: int = Field(3, ge=1, le=10, description="Files fetched at a time.")
+    retries: int = Field(
+        8, ge=0, description="Attempts that bring nothing, after the first, before a file is left."
+    )
+    limit: int | None = Field(None, ge=1, description="Fetch at most so many files.")
+    verify: bool = Field(False, description="Hash again every file that is there.")
+    dry_run: bool = Field(False, description="Only say what would be fetched.")
+    backoff_seconds: float = Field(
+        1.0, ge=0, description="Unit of the growing pauses between attempts."
+    )
+    timeout_seconds: float = Field(
+        60.0, gt=0, description="Without a byte for so long, a connection is given up."
+    )
+
+    @field_validator("source")
+    @classmethod
+    def _source(cls, value: str) -> str:
+        url = urlsplit(value)
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise ValueError(
+                "expected an http:// or https:// URL; NLM serves its FTP folders by https too"
+            )
         return value
 
 

@@ -8,13 +8,20 @@ import yaml
 from pydantic import BaseModel
 
 import jobs.configs
-from schemas.config import AnnotateConfig, CorpusImportConfig, EvaluateConfig, load_config
+from schemas.config import (
+    AnnotateConfig,
+    CorpusImportConfig,
+    EvaluateConfig,
+    MirrorConfig,
+    load_config,
+)
 
 FILES = sorted(Path(jobs.configs.__file__).parent.rglob("*.yaml"))
 MODELS: dict[str, type[BaseModel]] = {
     "annotate.yaml": AnnotateConfig,
     "corpora.yaml": CorpusImportConfig,
     "evaluate.yaml": EvaluateConfig,
+    "mirror.yaml": MirrorConfig,
 }
 # One of two ways must be given, though neither key is required.
 GIVEN = {"evaluate.yaml": {"corpora"}, "corpora.yaml": {"root"}}

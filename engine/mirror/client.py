@@ -1,0 +1,174 @@
+"""A polite HTTP client whose downloads go on where they broke off.
+
+Enters: URLs. Leaves: small bodies, and part files whose md5 agrees. It knows nothing of PubMed, and
+not what becomes of a part. The session itself retries nothing, so that a connection refused, a 503
+and a body that ends early draw on one budget.
+"""
+
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError
+from urllib3.util import Retry
+
+from engine.mirror.part import Part
+from engine.mirror.patience import FetchError, Pace, Patience, Trouble
+
+_RETRIED = {408, 425, 429, 500, 502, 503, 504}
+_CONNECT_SECONDS = 15.0
+_MAX_BACKOFF_SECONDS = 60.0
+_MIN_BYTES_PER_SECOND = 1000
+# That a download got so much further shows that trying is worth while: the budget starts anew.
+_PROGRESS_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A body, and the URL it came from after redirects."""
+
+    url: str
+    content: bytes
+
+
+class Client:
+    """One session for some threads. ``retries`` bounds the attempts that bring nothing.
+
+    Proxies, certificates and ``.netrc`` are taken from the environment, as requests does.
+    """
+
+    def __init__(
+        self,
+        *,
+        connections: int,
+        retries: int = 8,
+        backoff_seconds: float = 1.0,
+        timeout_seconds: float = 60.0,
+    ):
+        self._retry = Retry(
+            total=retries,
+            backoff_factor=backoff_seconds,
+            backoff_max=_MAX_BACKOFF_SECONDS,
+            backoff_jitter=backoff_seconds,
+            retry_after_max=sys.maxsize,
+        )
+        self.pace = Pace()
+        self.backoff_seconds = backoff_seconds
+        self._timeout_seconds = timeout_seconds
+        self._session = requests.Session()
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(pool_maxsize=connections, max_retries=0))
+        # identity: what comes is the file as it lies there, of which a Range can ask the rest.
+        self._session.headers.update({"User-Agent": _user_agent(), "Accept-Encoding": "identity"})
+
+    def get(self, url: str) -> Page:
+        """A small body, whole.
+
+        Raises:
+            FetchError: when it is not there, or attempts are used up.
+        """
+        patience = Patience(self.pace, url, self._retry)
+        while True:
+            self.pace.wait()
+            try:
+                with self._open(url) as response:
+                    return Page(response.url, response.content)
+            except (Trouble, requests.RequestException, HTTPError) as e:
+                patience.spend(e)
+
+    def download(self, url: str, path: Path, md5: str, received: Callable[[int], None]) -> bool:
+        """Fetch a URL into a part file, from where that ends, until its digest is ``md5``.
+
+        ``received`` is told of bytes as they come. False if all came and is something else: the
+        part is then empty. The digest alone decides, whatever length the server announced.
+
+        Raises:
+            FetchError: when it is not there, or attempts are used up.
+            OSError: if the part cannot be written.
+        """
+        patience = Patience(self.pace, url, self._retry)
+        with Part(path) as part:
+            furthest = part.size
+            while part.md5 != md5:
+                self.pace.wait()
+                try:
+                    self._go_on(url, part, received)
+                except (Trouble, requests.RequestException, HTTPError) as e:
+                    if part.md5 == md5:
+                        break
+                    if part.size >= furthest + _PROGRESS_BYTES:
+                        furthest = part.size
+                        patience = Patience(self.pace, url, self._retry)
+                    patience.spend(e)
+                else:
+                    if part.md5 != md5:
+                        part.restart()
+                        return False
+            part.sync()
+        return True
+
+    def _go_on(self, url: str, part: Part, received: Callable[[int], None]) -> None:
+        headers = {}
+        if part.size:
+            headers["Range"] = f"bytes={part.size}-"
+            if part.validator:
+                headers["If-Range"] = part.validator
+        with self._open(url, headers) as response:
+            if response.status_code == 416:
+                part.restart()
+                raise Trouble("has fewer bytes than came before")
+            if response.status_code == 206:
+                span = response.headers.get("Content-Range", "")
+                if not re.match(rf"bytes {part.size}-", span):
+                    part.restart()
+                    raise Trouble(f"sent the range {span!r} instead of the one asked for")
+            elif part.size:  # no ranges here, or the file has changed
+                part.restart()
+            part.validator = _validator(response)
+            since, at = time.monotonic(), part.size
+            while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=False):
+                self.pace.check()
+                part.append(chunk)
+                received(len(chunk))
+                seconds = time.monotonic() - since
+                if seconds >= self._timeout_seconds:
+                    if part.size - at < seconds * _MIN_BYTES_PER_SECOND:
+                        raise Trouble(f"{part.size - at} bytes in {seconds:.0f} s")
+                    since, at = time.monotonic(), part.size
+
+    @contextmanager
+    def _open(self, url: str, headers: dict[str, str] | None = None) -> Iterator[requests.Response]:
+        timeout = (_CONNECT_SECONDS, self._timeout_seconds)
+        with self._session.get(url, headers=headers, stream=True, timeout=timeout) as response:
+            status = response.status_code
+            if status in _RETRIED:
+                raise Trouble(_status_line(response), response.headers.get("Retry-After"))
+            if status not in (200, 206, 416):
+                barred = status in (401, 403, 407)
+                raise FetchError(_status_line(response), by_server=barred, status=status)
+            yield response
+
+
+def _validator(response: requests.Response) -> str | None:
+    """What If-Range takes: a strong ETag, or the date of the last change."""
+    tag = response.headers.get("ETag")
+    return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
+
+
+def _status_line(response: requests.Response) -> str:
+    return f"HTTP {response.status_code} {response.reason or ''}".strip()
+
+
+def _user_agent() -> str:
+    try:
+        return f"pubmark/{version('pubmark')} {requests.utils.default_user_agent()}"
+    except PackageNotFoundError:
+        return f"pubmark {requests.utils.default_user_agent()}"

@@ -1,0 +1,155 @@
+"""Where the files go: a local directory or an object store. A name there is always a whole file.
+
+Enters: part files that are complete. Leaves: the same under their final names. Parts lie beside
+them, hidden, where the target is local, else in pubmark's cache on this machine; each is named by
+the md5 that it is to have, so that what NLM has changed since is never gone on with.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from fsspec.implementations.local import LocalFileSystem
+
+from engine.sources.shards import filesystem
+from schemas.errors import UsageError
+
+_BLOCK_BYTES = 1 << 22
+
+
+class Target:
+    """A directory at any URI that fsspec or pyarrow opens.
+
+    Methods raise OSError when the store refuses.
+    """
+
+    def __init__(self, uri: str):
+        """Raises UsageError if there is no such kind of URI."""
+        self.uri = uri
+        try:
+            self._fs, path = _open(uri)
+        except Exception as e:  # each file system has errors of its own
+            raise UsageError(f"target {uri}: cannot open this kind of URI ({e})") from e
+        self._root = path.rstrip("/") or "/"
+        self._local = isinstance(self._fs, LocalFileSystem)
+        self._staging = Path(self._root) if self._local else _cache(uri)
+
+    @contextmanager
+    def held(self, name: str) -> Iterator[None]:
+        """Made, if it is not there, and this process's alone for what ``name`` stands for.
+
+        Raises:
+            UsageError: if it cannot be written, or another run is at it.
+        """
+        try:
+            self._staging.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self._staging / f".{name}.lock")
+            lock.acquire(timeout=0)
+        except Timeout as e:
+            raise UsageError(f"target {self.uri}: another run is filling it") from e
+        except (OSError, NotImplementedError) as e:
+            raise UsageError(f"target {self.uri}: cannot be written: {e}") from e
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def sizes(self) -> dict[str, int]:
+        """Names and sizes, in bytes, of the files there now.
+
+        Raises:
+            UsageError: if it cannot be listed, or is a file.
+        """
+        try:
+            self._fs.invalidate_cache()
+            entries = self._fs.ls(self._root, detail=True)
+        except FileNotFoundError:
+            return {}
+        except Exception as e:  # each file system has errors of its own
+            raise UsageError(f"target {self.uri}: cannot be listed: {e}") from e
+        files = {e["name"]: e["size"] for e in entries if e["type"] != "directory"}
+        if len(entries) == 1 and any(n.strip("/") == self._root.strip("/") for n in files):
+            raise UsageError(f"target {self.uri}: is a file, expected a directory")
+        return {name.rsplit("/", 1)[-1]: size for name, size in files.items()}
+
+    def read(self, name: str) -> bytes:
+        """A small file."""
+        with self._fs.open(self._path(name), "rb") as file:
+            return file.read()
+
+    def md5(self, name: str, check: Callable[[], None]) -> str:
+        """The digest of a file there, in hexadecimal. ``check`` is called between blocks."""
+        digest = hashlib.md5(usedforsecurity=False)
+        with self._fs.open(self._path(name), "rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+                check()
+        return digest.hexdigest()
+
+    def part(self, name: str, md5: str) -> Path:
+        """Where a file with that digest is to be gathered; parts of other versions are removed."""
+        part = self._staging / f".{name}.{md5}.part"
+        for other in self._staging.glob(f".{name}.*.part"):
+            if other != part:
+                other.unlink(missing_ok=True)
+        return part
+
+    def put(self, part: Path, name: str) -> None:
+        """Give a complete part its final name."""
+        if self._local:
+            part.replace(self._path(name))
+            _sync_directory(self._staging)
+            return
+        # Not straight to the name: a stream that breaks is closed, and closing is what makes an
+        # object. A copy within the store is whole or not there.
+        beside = self._path(f".{name}.part")
+        size = part.stat().st_size
+        with part.open("rb") as source, self._fs.open(beside, "wb") as file:
+            shutil.copyfileobj(source, file, _BLOCK_BYTES)
+        if (stored := self._fs.info(beside)["size"]) != size:
+            with suppress(OSError):
+                self._fs.rm_file(beside)
+            raise OSError(f"{name}: {stored} bytes arrived of {size}")
+        self._fs.mv(beside, self._path(name))
+        part.unlink()
+
+    def write(self, name: str, content: bytes) -> None:
+        """Store a small file, whole or not at all."""
+        if not self._local:
+            with self._fs.open(self._path(name), "wb") as file:
+                file.write(content)  # less than a stream sends before it is closed
+            return
+        beside = self._staging / f".{name.removeprefix('.')}.part"
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(self._path(name))
+
+    def _path(self, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{name}"
+
+
+def _open(uri: str) -> tuple[Any, str]:
+    if not uri:
+        raise ValueError("it is empty")
+    return filesystem(uri)
+
+
+def _cache(uri: str) -> Path:
+    cache = Path(os.environ.get("PUBMARK_CACHE", "~/.cache/pubmark")).expanduser()
+    return cache / "mirror" / hashlib.blake2b(uri.rstrip("/").encode(), digest_size=12).hexdigest()
+
+
+def _sync_directory(path: Path) -> None:
+    """Make a rename outlast a power failure."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,110 @@
+"""``pubmark mirror``: NLM's files on a disk or in an object store, whole and as published."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from engine.mirror.client import Client
+from engine.mirror.run import Mirror, Mirrored
+from engine.mirror.target import Target
+from schemas.config import MirrorConfig
+
+
+def run(config: MirrorConfig, report: Callable[[Mirrored], None] = lambda _: None) -> Mirrored:
+    """Fetch what the target lacks of one set of files, or has in another version.
+
+    Raises:
+        UsageError: if the source has no such folder, or the target cannot be used.
+        JobError: if the server gives nothing any more, or the target takes nothing.
+    """
+    client = Client(
+        connections=config.connections,
+        retries=config.retries,
+        backoff_seconds=config.backoff_seconds,
+        timeout_seconds=config.timeout_seconds,
+    )
+    mirror = Mirror(
+        config.kind,
+        config.source,
+        Target(config.to),
+        client,
+        connections=config.connections,
+        report=report,
+    )
+    return mirror.run(limit=config.limit, verify=config.verify, dry_run=config.dry_run)
+
+
+def exit_code(result: Mirrored) -> int:
+    """0, 3 or 130, as the command line promises."""
+    return 130 if result.interrupted else 3 if result.failed else 0
+
+
+def summary(result: Mirrored) -> dict[str, Any]:
+    """The object that ``--json`` prints; what failed is listed by name, with the cause."""
+    return {
+        "listed": result.listed,
+        "settled": result.settled,
+        "to_fetch": result.to_fetch,
+        "fetched": len(result.fetched),
+        "failed": len(result.failed),
+        "bytes": result.bytes,
+        "seconds": round(result.seconds, 3),
+        "failures": result.failed,
+    }
+
+
+def describe(result: Mirrored, config: MirrorConfig) -> str:
+    """The result of a run, for a person."""
+    line = f"{result.listed:,} files listed, {result.settled:,} there already, "
+    if config.dry_run:
+        size = result.to_fetch_bytes
+        about = f", about {decimal(size)}" if size else ""
+        line += f"{result.to_fetch:,} to fetch{about}. Nothing was written."
+    else:
+        speed = decimal(round(result.bytes / max(result.seconds, 1e-9)))
+        line += (
+            f"{len(result.fetched):,} fetched to {config.to}: {decimal(result.bytes)} in "
+            f"{result.seconds:.0f} s, {speed}/s"
+        )
+    lines = [line]
+    if result.failed:
+        lines.append(f"{len(result.failed):,} failed, to be tried again by the same command:")
+        lines += [f"  {name}: {cause}" for name, cause in result.failed.items()]
+    if result.interrupted:
+        lines.append("interrupted; the same command goes on from there")
+    return "\n".join(lines)
+
+
+@contextmanager
+def progress_bar(console: Console) -> Iterator[Callable[[Mirrored], None]]:
+    """Draws how a run goes on, if ``console`` is a terminal; elsewhere the log says it."""
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+    with progress:
+        task = progress.add_task("listing", total=None, speed="")
+
+        def report(result: Mirrored) -> None:
+            if result.to_fetch:
+                over = len(result.fetched) + len(result.failed)
+                done, total, doing = over, result.to_fetch, "fetching"
+            else:
+                done, total, doing = result.settled, result.listed, "checking"
+            seconds = progress.tasks[0].elapsed or 1e-9
+            speed = f"{decimal(result.bytes)}, {decimal(round(result.bytes / seconds))}/s"
+            progress.update(task, description=doing, completed=done, total=total, speed=speed)
+
+        yield report
