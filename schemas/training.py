@@ -1,8 +1,10 @@
 """What a tuning run is told about the model and its optimisation."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from schemas.task import Task
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,7 +28,7 @@ class Lora(BaseModel):
     model_config = _STRICT
 
     rank: int = Field(16, ge=1)
-    alpha: float = Field(32, gt=0)
+    alpha: int = Field(32, ge=1)
     dropout: float = Field(0.0, ge=0, lt=1)
     modules: tuple[str, ...] | None = Field(
         None, description="Names of the linear layers; all but the output layer if not given."
@@ -57,3 +59,78 @@ class Optimisation(BaseModel):
     gradient_checkpointing: bool = False
     compile: bool = Field(False, description="torch.compile: slow to start, then faster.")
     seed: int = 0
+
+
+class LanguageStage(BaseModel):
+    """Before tuning: the model reads plain abstracts, to go on with them and to restore them."""
+
+    model_config = _STRICT
+
+    texts: list[str] = Field(
+        min_length=1,
+        description="Files, directories or globs of anything that annotate reads, or of text with "
+        "one abstract a line, its title and a tab before it (.txt, .txt.gz).",
+    )
+    optimisation: Optimisation
+    max_tokens: int = Field(240, ge=16, description="Longest passage, prompt and answer together.")
+    restore: float = Field(0.5, ge=0, le=1, description="Share of passages to be restored.")
+
+
+class TuningStage(BaseModel):
+    """Examples become prompts and answers by the task's template and codec."""
+
+    model_config = _STRICT
+
+    examples: list[str] = Field(
+        min_length=1, description="Parquet, as `corpus import` makes: files, directories or globs."
+    )
+    optimisation: Optimisation
+    weights: dict[str, float] = Field(
+        {}, description="By corpus, how often an epoch holds each example: 1 if not given, 0 never."
+    )
+    keep_negatives: float = Field(
+        1.0, ge=0, le=1, description="Share of the examples without a mention that an epoch holds."
+    )
+    prompt_weight: float = Field(0.0, ge=0, description="Of the loss on a prompt's own tokens.")
+    max_tokens: int = Field(1024, ge=16, description="Longer examples are left out, and counted.")
+
+
+class FinetuneConfig(BaseModel):
+    """``pubmark finetune``."""
+
+    model_config = _STRICT
+
+    to: str = Field(description="Where the checkpoint goes: a directory. The run is kept beside.")
+    name: str = Field(description="The checkpoint's name.")
+    description: str = Field("", description="One sentence for pubmark.json and the card.")
+    task: Task
+    base: str | None = Field(
+        None, description="Directory or hub id of a causal language model to begin from …"
+    )
+    shape: Shape | None = Field(None, description="… or the shape of one made from nothing.")
+    lora: Lora | None = Field(None, description="Tune an adapter beside the frozen base.")
+    merge: bool = Field(False, description="Fold the adapter into its base at the end.")
+    language: LanguageStage | None = None
+    tuning: TuningStage
+    held_out: list[str] = Field(
+        [], description="Examples whose test split must stay unseen, beside that of the examples."
+    )
+    dev_examples: int = Field(400, ge=0, description="Examples of the dev split scored on the way.")
+    evaluate_every: int = Field(500, ge=1, description="Steps between two scorings.")
+    save_every: int = Field(100, ge=1, description="Steps between two states to go on from.")
+    workers: int = Field(1, ge=1, description="Processes, each with a GPU where there are any.")
+    sharding: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="fsdp where a model and its optimiser do not fit one GPU."
+    )
+    threads: int | None = Field(None, ge=1, description="Cores of a worker; all, shared, if none.")
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _check_beginning(self) -> Self:
+        if (self.base is None) == (self.shape is None):
+            raise ValueError("give either base or shape: what the model begins from")
+        if self.lora and self.base is None:
+            raise ValueError("lora needs a base")
+        if self.merge and self.lora is None:
+            raise ValueError("merge needs lora: without it the weights are whole")
+        return self

@@ -4,7 +4,7 @@ Batched, but batch after batch: slower than vLLM by design, and simple enough to
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -26,7 +26,6 @@ class TransformersBackend:
 
         if not settings.gpu:
             torch.set_num_threads(settings.threads)
-        self._torch = torch
         self._device = "cuda" if settings.gpu else "cpu"
         model: Any = AutoModelForCausalLM.from_pretrained(
             checkpoint.path, dtype=settings.dtype, trust_remote_code=False, use_safetensors=True
@@ -83,34 +82,44 @@ class TransformersBackend:
                 answer.set_result(completion)
 
     def _complete(self, batch: list[_Request]) -> list[Completion]:
-        torch = self._torch
-        longest = max(len(ids) for ids, _, _ in batch)
-        pad = self._model.generation_config.pad_token_id
-        # Padded on the left, so that all completions begin at the same place.
-        ids = torch.tensor([[pad] * (longest - len(i)) + i for i, _, _ in batch])
-        mask = torch.tensor([[0] * (longest - len(i)) + [1] * len(i) for i, _, _ in batch])
-        with torch.inference_mode():
-            out = self._model.generate(
-                input_ids=ids.to(self._device),
-                attention_mask=mask.to(self._device),
-                max_new_tokens=max(limit for _, limit, _ in batch),
-                return_dict_in_generate=True,
-                output_logits=True,
-            )
-            tokens = out.sequences[:, longest:]
-            logprobs = torch.stack(
-                [
-                    logits.float().log_softmax(-1).gather(1, tokens[:, i : i + 1])[:, 0]
-                    for i, logits in enumerate(out.logits)
-                ],
-                dim=1,
-            )
-        rows = zip(batch, tokens.tolist(), logprobs.tolist(), strict=True)
-        return [self._cut(t, p, limit) for (_, limit, _), t, p in rows]
+        return complete(self._model, [(ids, limit) for ids, limit, _ in batch], self._stop)
 
-    def _cut(self, tokens: list[int], logprobs: list[float], limit: int) -> Completion:
-        """What one prompt gets of its row: up to an end token, or to its own limit."""
-        end = next((i for i, t in enumerate(tokens) if t in self._stop), len(tokens))
-        if end < limit:
-            return Completion(tokens[:end], logprobs[:end], "stop")
-        return Completion(tokens[:limit], logprobs[:limit], "length")
+
+def complete(
+    model: Any, prompts: Sequence[tuple[Sequence[int], int]], stop: Collection[int]
+) -> list[Completion]:
+    """Complete prompts (token ids, token limit) in one batch, as the model's generation config
+    says, up to a token of ``stop``."""
+    import torch
+
+    longest = max(len(ids) for ids, _ in prompts)
+    pad = model.generation_config.pad_token_id
+    # Padded on the left, so that all completions begin at the same place.
+    ids = torch.tensor([[pad] * (longest - len(i)) + list(i) for i, _ in prompts])
+    mask = torch.tensor([[0] * (longest - len(i)) + [1] * len(i) for i, _ in prompts])
+    with torch.inference_mode():
+        out = model.generate(
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            max_new_tokens=max(limit for _, limit in prompts),
+            return_dict_in_generate=True,
+            output_logits=True,
+        )
+        tokens = out.sequences[:, longest:]
+        logprobs = torch.stack(
+            [
+                logits.float().log_softmax(-1).gather(1, tokens[:, i : i + 1])[:, 0]
+                for i, logits in enumerate(out.logits)
+            ],
+            dim=1,
+        )
+    rows = zip(prompts, tokens.tolist(), logprobs.tolist(), strict=True)
+    return [_cut(t, p, limit, stop) for (_, limit), t, p in rows]
+
+
+def _cut(tokens: list[int], logprobs: list[float], limit: int, stop: Collection[int]) -> Completion:
+    """What one prompt gets of its row: up to an end token, or to its own limit."""
+    end = next((i for i, t in enumerate(tokens) if t in stop), len(tokens))
+    if end < limit:
+        return Completion(tokens[:end], logprobs[:end], "stop")
+    return Completion(tokens[:limit], logprobs[:limit], "length")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,7 @@ def train(
     first = 0
     if state:
         first = state["step"]
-        optimizer.load(state["optimizer"])
+        optimizer.load(state)
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     model.train()
@@ -99,7 +100,7 @@ def train(
         if on_step:
             seconds = time.monotonic() - began
             figures = Figures(step, float(loss), rate, gradient, tokens, seconds)
-            on_step(figures, lambda step=step: {"step": step, "optimizer": optimizer.state()})
+            on_step(figures, partial(optimizer.state, step))
 
 
 def learning_rate(step: int, settings: Optimisation) -> float:
@@ -197,10 +198,10 @@ class _Optimizer:
         self._adam.zero_grad(set_to_none=True)
         return float(length)
 
-    def state(self) -> State:
-        """Float32 weights by name, and the moments."""
+    def state(self, step: int) -> State:
+        """Float32 weights by name, and the moments, after a step."""
         weights = {n: m.detach() for n, m in zip(self._names, self._masters, strict=True)}
-        return {"weights": weights, "adam": self._adam.state_dict()}
+        return {"step": step, "weights": weights, "adam": self._adam.state_dict()}
 
     def load(self, state: State) -> None:
         """Take up what :meth:`state` gave.

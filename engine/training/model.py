@@ -28,8 +28,8 @@ def new_model(shape: Shape, tokenizer: "Tokenizer", seed: int) -> "PreTrainedMod
         bos_token_id=tokenizer.token_to_id("<s>"),
         eos_token_id=tokenizer.token_to_id("</s>"),
         pad_token_id=tokenizer.token_to_id("<pad>"),
-        attn_implementation=_attention(),
     )
+    config._attn_implementation = _attention()
     return LlamaForCausalLM(config)
 
 
@@ -57,9 +57,12 @@ def load_model(path: str) -> "PreTrainedModel":
         ) from e
 
 
-def add_adapter(model: "PreTrainedModel", lora: Lora) -> Any:
+def add_adapter(model: "PreTrainedModel", lora: Lora, seed: int) -> Any:
     """Freeze a model and put LoRA matrices beside its linear layers (peft)."""
+    import torch
     from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
 
     return get_peft_model(
         model,

@@ -1,8 +1,13 @@
 """A tokenizer trained on the corpus, for a model that begins from nothing."""
 
+import json
+import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from schemas.task import Task
 
 CONTROL = ("<unk>", "<s>", "</s>", "<pad>", "<sep>", "<blank>")
 """Special tokens of every vocabulary made here; ``<blank>`` stands for words left out."""
@@ -30,3 +35,40 @@ def train_tokenizer(
         ),
     )
     return tokenizer
+
+
+def task_tokens(task: Task) -> list[str]:
+    """What of a task's template and codec should be single tokens: all that stands in ``<…>``."""
+    template = "".join("".join(task.pieces([name])) for name in task.entity_types)
+    if task.codec == "tags":
+        markers = [m for name in task.entity_types for m in (f"<{name}>", f"</{name}>")]
+    else:
+        markers = ["<mark>", "</mark>"]
+    found = [*re.findall(r"</?\w+>", template), *markers]
+    return [t for t in dict.fromkeys(found) if t not in CONTROL]
+
+
+def token_id(tokenizer: Tokenizer, token: str) -> int:
+    """The id of a token that a tokenizer made here has.
+
+    Raises:
+        KeyError: if it has it not.
+    """
+    if (found := tokenizer.token_to_id(token)) is None:
+        raise KeyError(token)
+    return found
+
+
+def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """Write ``tokenizer.json`` and what transformers wants beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "pad_token": "<pad>",
+        "unk_token": "<unk>",
+        "clean_up_tokenization_spaces": False,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")

@@ -1,0 +1,45 @@
+"""The model card of a tuned checkpoint, written from its run."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from engine.training.data import Prepared
+from schemas.training import FinetuneConfig
+
+
+def write_card(
+    config: FinetuneConfig,
+    prepared: Mapping[str, Prepared],
+    curve: Sequence[Mapping[str, Any]],
+    facts: Mapping[str, str],
+) -> str:
+    """Markdown: what the checkpoint is, what it learned from, how, and how good it became.
+
+    ``prepared`` is by stage; ``curve`` holds the metrics of each scoring of the dev split;
+    ``facts`` are further lines, such as parameters, seconds and machine.
+    """
+    types = ", ".join(config.task.entity_types)
+    lines = [f"# {config.name}", "", config.description or f"Marks {types} in biomedical text.", ""]
+    lines += ["A supervised model, tuned by `pubmark finetune`.", ""]
+    lines += [f"- {name}: {value}" for name, value in facts.items()]
+    lines += ["", "## What it learned from", ""]
+    for stage, found in prepared.items():
+        what = "texts" if stage == "language" else "examples"
+        leaks = ", ".join(f"{n} by {kind}" for kind, n in sorted(found.leaks.items())) or "none"
+        lines.append(
+            f"- {stage} stage: {found.rows:,} {what}; removed for sharing something with a test "
+            f"split: {leaks}"
+        )
+    lines += ["", "## How good it became on the dev split", "", "Exact span and type, micro.", ""]
+    lines += ["| step | loss | P | R | F1 |", "| ---: | ---: | ---: | ---: | ---: |"]
+    for row in curve:
+        scores = (100 * row[k] for k in ("dev_precision", "dev_recall", "dev_f1"))
+        lines.append(
+            f"| {row['step']:,} | {row['loss']:.4f} | "
+            + " | ".join(f"{score:.1f}" for score in scores)
+            + " |"
+        )
+    settings = config.model_dump(mode="json", exclude_defaults=True, exclude={"task", "to"})
+    lines += ["", "## Settings", "", "```json", json.dumps(settings, indent=2), "```", ""]
+    return "\n".join(lines)

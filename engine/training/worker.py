@@ -1,0 +1,131 @@
+"""What one worker of Ray Train does in one stage: the loop, with states kept and figures sent."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.gold import GoldText
+from engine.tokenizer import load_tokenizer
+from engine.training.batches import make_steps
+from engine.training.data import Encode, stream_by_ray
+from engine.training.loop import Figures, Place, State, train
+from engine.training.model import add_adapter, load_model, new_model
+from engine.training.probe import count_mentions
+from engine.training.states import read_state, write_state
+from schemas.task import Task
+from schemas.training import Lora, Optimisation, Shape
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a run. ``before`` is where the stage before left its last state."""
+
+    folder: str
+    encode: Encode
+    optimisation: Optimisation
+    tokenizer: str
+    pad: int
+    stop: int
+    begin: Shape | str
+    before: str | None
+    lora: Lora | None
+    task: Task
+    dev: list[GoldText]
+    context_tokens: int
+    evaluate_every: int
+    save_every: int
+    log_every: int
+    threads: int | None
+    seed: int
+
+
+def make_model(stage: Stage) -> Any:
+    """The model as the stage finds it: from nothing or a base, and the stage before."""
+    from tokenizers import Tokenizer
+
+    if isinstance(stage.begin, str):
+        model: Any = load_model(stage.begin)
+    else:
+        file = str(Path(stage.tokenizer) / "tokenizer.json")
+        model = new_model(stage.begin, Tokenizer.from_file(file), stage.seed)
+    if stage.lora:
+        model = add_adapter(model, stage.lora, stage.seed)
+    if stage.before:
+        put_weights(model, read_state(Path(stage.before)))
+    return model
+
+
+def put_weights(model: Any, state: State) -> None:
+    """Give a model the weights that a state has."""
+    import torch
+
+    weights = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, value in state["weights"].items():
+            weights[name].copy_(value)
+
+
+def work(config: dict[str, Any]) -> None:
+    """Ray Train's ``train_loop_per_worker``: ``config`` holds a ``stage`` and the ``queue`` that
+    figures go into."""
+    import ray.train
+    import torch
+
+    stage: Stage = config["stage"]
+    context = ray.train.get_context()
+    device = ray.train.torch.get_device().type
+    place = Place(context.get_world_rank(), context.get_world_size(), device)
+    # Ray would leave a worker as many threads as the CPUs that it reserves.
+    cores = len(os.sched_getaffinity(0)) // context.get_local_world_size()
+    torch.set_num_threads(stage.threads or max(1, cores))
+    model = make_model(stage).to(device)
+    state = None
+    if checkpoint := ray.train.get_checkpoint():
+        with checkpoint.as_directory() as folder:
+            state = read_state(Path(folder))
+    settings = stage.optimisation
+
+    def on_step(figures: Figures, make_state: Callable[[], State]) -> None:
+        last = figures.step == settings.steps
+        scored = stage.dev and (last or figures.step % stage.evaluate_every == 0)
+        metrics: dict[str, Any] = asdict(figures)
+        if scored and place.rank == 0:
+            metrics |= _score(model, stage)
+        if place.rank == 0 and (scored or last or figures.step % stage.log_every == 0):
+            config["queue"].put(metrics)
+        if scored or last or figures.step % stage.save_every == 0:
+            _report(metrics, make_state, place)
+
+    steps = make_steps(
+        stream_by_ray(stage.folder, stage.encode),
+        settings.batch_tokens,
+        settings.window,
+        settings.seed,
+    )
+    train(model, steps, settings, stage.pad, place, state, on_step)
+
+
+def _report(metrics: dict[str, Any], make_state: Callable[[], State], place: Place) -> None:
+    import ray.train
+
+    if place.rank:
+        ray.train.report(metrics)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        write_state(make_state(), Path(folder))
+        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+def _score(model: Any, stage: Stage) -> dict[str, float]:
+    counts = count_mentions(
+        model, load_tokenizer(stage.tokenizer), stage.task, stage.context_tokens, stage.stop,
+        stage.dev,
+    )  # fmt: skip
+    return {
+        "dev_precision": counts.precision,
+        "dev_recall": counts.recall,
+        "dev_f1": counts.f1,
+    }
