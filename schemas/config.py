@@ -68,6 +68,13 @@ class AnnotateConfig(BaseModel):
     limit: int | None = Field(None, ge=1, description="Annotate at most so many citations.")
     retry: list[str] = Field([], description="Statuses whose citations are annotated again.")
     force: bool = Field(False, description="Replace the table's task by this one.")
+    baseline: bool = Field(
+        False,
+        description="The sources hold a complete baseline: remove what it does not hold any more.",
+    )
+    max_vanished: float = Field(
+        0.05, ge=0, le=1, description="Share of the table that a baseline may remove."
+    )
     strict: bool = Field(False, description="Fail (exit 1) on any damaged file or rejected record.")
     max_failed: float = Field(
         0.0, ge=0, le=1, description="Share of citations that may fail before exit code 3."

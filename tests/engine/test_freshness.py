@@ -38,6 +38,7 @@ def scanned(shards: list[list[Key]]) -> pa.Table:
             "pmid": [k.pmid for k in keys],
             "version": [k.version for k in keys],
             "text_digest": [digest_text(k.text) for k in keys],
+            "metadata_digest": [0] * len(keys),
             "empty": [not k.text for k in keys],
             "deleted": [],
             "rejected": [],
@@ -54,6 +55,8 @@ def stored_keys(rows: list[Stored]) -> pa.Table:
         pa.array([digest_text(r.text) for r in rows], pa.binary()),
         pa.array([r.annotator for r in rows], pa.string()),
         pa.array([r.status for r in rows], pa.string()),
+        pa.array([0] * len(rows), pa.int64()),
+        pa.array(["a.xml"] * len(rows), pa.string()),
     ]
     return pa.table(columns, names=list(KEY_COLUMNS))
 

@@ -93,11 +93,12 @@ def test_dry_run_says_what_it_would_cost(tmp_path: Path) -> None:
     assert result["prompt_tokens"] > 0 and not (tmp_path / "t").exists()
 
 
-def test_deletions_are_counted(tmp_path: Path) -> None:
-    block = "<DeleteCitation><PMID>1</PMID><PMID>77</PMID></DeleteCitation>"
-    source = write_xml(tmp_path / "a.xml", [*articles(1), block])
+def test_deletions_come_after_the_records_of_their_file(tmp_path: Path) -> None:
+    annotate(write_xml(tmp_path / "a.xml", articles(1, 2, 3)), tmp_path / "t")
+    block = "<DeleteCitation><PMID>1</PMID><PMID>2</PMID><PMID>77</PMID></DeleteCitation>"
+    source = write_xml(tmp_path / "b.xml", [*articles(1), block])
     code, result, _ = annotate(source, tmp_path / "t")
-    assert (code, result["deleted"], pmids(tmp_path / "t")) == (0, 2, [1])
+    assert (code, result["deleted"], pmids(tmp_path / "t")) == (0, 2, [3])
 
 
 def test_options_win_over_the_config_file(tmp_path: Path) -> None:
