@@ -28,6 +28,7 @@ from engine.layout import (
     STORED_SCHEMA,
     Changes,
     Rewrite,
+    compact,
     discard,
     filesystem,
     latest_rows,
@@ -177,6 +178,24 @@ class Committer:
             raise JobError(f"{self._table.table_uri}: commit failed: {e}") from e
         raise self._too_slow()
 
+    def compact(self) -> tuple[int, int]:
+        """Lay the table's rows into files of even size, by PMID; nothing of what it holds changes.
+        Says how many files were taken out, and put in.
+
+        Raises:
+            JobError: if other writers were faster twenty times, or the write failed.
+        """
+        removed = added = tries = 0
+        try:
+            while done := compact(self._table):
+                if self._take_over(done, NO_PMIDS, data_change=False):
+                    removed, added = removed + len(done.removed), added + len(done.added)
+                elif (tries := tries + 1) == _MAX_TRIES:
+                    raise self._too_slow()
+        except (DeltaError, OSError) as e:
+            raise JobError(f"{self._table.table_uri}: commit failed: {e}") from e
+        return removed, added
+
     def remove_annotators(self, annotators: Sequence[str]) -> int:
         """Delete, in one transaction, all rows of the given annotators; says how many."""
         for _ in range(_MAX_TRIES):
@@ -255,15 +274,28 @@ class Committer:
         if new is not None and len(new):
             done.added.extend(write_rows(self._table, new))
             pmids = np.union1d(pmids, new["pmid"])
+        return done if self._take_over(done, pmids, transactions) else None
+
+    def _take_over(
+        self,
+        done: Rewrite,
+        pmids: np.ndarray,
+        transactions: Sequence[Transaction] = (),
+        data_change: bool = True,
+    ) -> bool:
+        """Make the transaction that puts written files, with news about ``pmids``, in the table.
+
+        False, and the files are deleted, if another writer changed what they were made from.
+        """
         for _ in range(_MAX_TRIES):
             try:
-                version = self._transact(done, transactions)
+                version = self._transact(done, transactions, data_change)
             except CommitFailedError as e:
                 before, newest = self._table, self._load()
                 there = {f.path for f in stored_files(newest)}
                 if done.added and {a.path for a in done.added} <= there:
                     self._table, self._present = newest, None
-                    return done  # it was made, and only the answer was lost
+                    return True  # it was made, and only the answer was lost
                 if newest.version() == before.version():  # nobody was: it failed by itself
                     discard(before, done.added)
                     raise JobError(f"{newest.table_uri}: commit failed: {e}") from e
@@ -272,19 +304,22 @@ class Committer:
                 if not _stands(done, pmids, before, newest):
                     discard(newest, done.added)
                     self._check(newest)
-                    return None
+                    return False
                 self._check(newest)
             else:
                 # The very version that was made: another writer may have made one since.
                 self._table = DeltaTable(self._table.table_uri, version=version)
-                return done
+                return True
         discard(self._table, done.added)
         raise self._too_slow()
 
-    def _transact(self, done: Rewrite, transactions: Sequence[Transaction]) -> int:
+    def _transact(
+        self, done: Rewrite, transactions: Sequence[Transaction], data_change: bool
+    ) -> int:
+        """Make a transaction; says the version that it makes."""
         sequence = (self._table.transaction_version(_APP_ID) or 0) + 1
         self._table.create_write_transaction(
-            done.actions(data_change=True),
+            done.actions(data_change),
             mode="append",
             schema=self._table.schema(),
             # Without retries there is no silent rebase onto another writer's commit: its rows may
@@ -375,7 +410,7 @@ def _newer(keys: pa.Table, stored: pa.Table) -> np.ndarray:
 def _stands(done: Rewrite, pmids: np.ndarray, before: DeltaTable, newest: DeltaTable) -> bool:
     """Whether what was written for one state of the table is right for a newer one: the files that
     it replaces are there, and no new file holds one of its PMIDs."""
-    if before.transaction_version(FILES_ID) != newest.transaction_version(FILES_ID):
+    if len(pmids) and before.transaction_version(FILES_ID) != newest.transaction_version(FILES_ID):
         return False  # files were taken in: they may speak of our PMIDs without a row of theirs
     old = {f.path for f in stored_files(before)}
     files = stored_files(newest)

@@ -18,8 +18,9 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,7 @@ class Rewrite:
         """What a transaction does to take it over."""
         now = int(time.time() * 1000)
         return [
-            *self.added,
+            *(replace(a, data_change=data_change) for a in self.added),
             *(RemoveAction(f.path, data_change, now, f.size, {}) for f in self.removed),
         ]
 
@@ -160,9 +161,10 @@ def write_rows(table: DeltaTable, rows: pa.Table) -> list[AddAction]:
     fs = filesystem(table)
     added: list[AddAction] = []
     try:
-        for start in range(0, len(rows), ROWS_PER_FILE):
+        borders = np.linspace(0, len(rows), _file_count(len(rows)) + 1).astype(int)
+        for start, end in pairwise(borders):
             with _FileWriter(fs) as writer:
-                writer.write(rows.slice(start, ROWS_PER_FILE))
+                writer.write(rows.slice(start, end - start))
             added += writer.action()
     except BaseException:
         discard(table, added)
@@ -440,6 +442,9 @@ def _ranges(
 
 def _cut(pmids: np.ndarray) -> Iterator[tuple[int, int]]:
     """Even pieces of about ROWS_PER_FILE: their first and last PMID."""
-    count = max(1, round(len(pmids) / ROWS_PER_FILE))
-    for piece in np.array_split(pmids, count):
+    for piece in np.array_split(pmids, _file_count(len(pmids))):
         yield int(piece[0]), int(piece[-1])
+
+
+def _file_count(rows: int) -> int:
+    return max(1, round(rows / ROWS_PER_FILE))

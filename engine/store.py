@@ -120,6 +120,19 @@ class Store:
         with self._writing(table):
             write_deltalake(self.uri(table), rows, mode="append", writer_properties=_WRITER)
 
+    def vacuum(self, table: str, retention_hours: int, dry_run: bool) -> int:
+        """Delete files that left a table so long ago, and such that no transaction took over and
+        are as old; says how many.
+
+        Raises:
+            JobError: if that fails.
+        """
+        with self._writing(table):
+            deleted = self.load(table).vacuum(
+                retention_hours, dry_run=dry_run, enforce_retention_duration=False, full=True
+            )
+        return len(deleted)
+
     def _make(self, name: str) -> None:
         schema = (TABLES | LATER_TABLES)[name]
         with self._writing(name):

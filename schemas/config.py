@@ -112,6 +112,26 @@ class AnnotateConfig(BaseModel):
         return value
 
 
+class OptimizeConfig(BaseModel):
+    """``pubmark optimize``."""
+
+    model_config = _STRICT
+
+    to: str = Field(description="Root of the tables.")
+
+
+class VacuumConfig(BaseModel):
+    """``pubmark vacuum``."""
+
+    model_config = _STRICT
+
+    to: str = Field(description="Root of the tables.")
+    retention_hours: int = Field(
+        168, ge=1, description="Keep what readers and writers may have used in the last hours."
+    )
+    dry_run: bool = Field(False, description="Only count what would be deleted.")
+
+
 class ShowConfig(BaseModel):
     """``pubmark show``."""
 

@@ -101,6 +101,20 @@ def test_deletions_come_after_the_records_of_their_file(tmp_path: Path) -> None:
     assert (code, result["deleted"], pmids(tmp_path / "t")) == (0, 2, [3])
 
 
+def test_optimize_and_vacuum(tmp_path: Path) -> None:
+    for numbers in ((1, 2), (5,), (3, 4)):
+        annotate(write_xml(tmp_path / "a.xml", articles(*numbers)), tmp_path / "t")
+    result = pubmark("optimize", "--to", tmp_path / "t")
+    assert (result.exit_code, result.stdout) == (0, "3 files, now 1\n")
+    assert pmids(tmp_path / "t") == [1, 2, 3, 4, 5]
+    again = json.loads(pubmark("optimize", "--to", tmp_path / "t", "--json").stdout)
+    assert again == {"files_before": 1, "files_after": 1, "removed": 0, "added": 0}
+    counts = json.loads(pubmark("vacuum", "--to", tmp_path / "t", "--json").stdout)["files"]
+    assert counts == dict.fromkeys(("annotations", "annotators", "runs", "files"), 0)
+    assert pubmark("optimize", "--to", tmp_path / "no").exit_code == 2
+    assert pubmark("vacuum", "--to", tmp_path / "no").exit_code == 2
+
+
 def test_options_win_over_the_config_file(tmp_path: Path) -> None:
     source = write_xml(tmp_path / "a.xml", articles(1, 2, 3))
     config = tmp_path / "job.yaml"

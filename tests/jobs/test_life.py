@@ -4,6 +4,8 @@ After each run the table is what a model of the rules says, and the model was as
 the texts that were not there before.
 """
 
+import hashlib
+import json
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -28,6 +30,7 @@ from engine.sources.shards import Shard
 from jobs import annotate as job
 from jobs.annotate import RunResult, run
 from schemas.config import AnnotateConfig
+from schemas.errors import UsageError
 
 STORED = ("version", "title_length", "pub_year", "journal", "language", "doi", "publication_types")
 
@@ -189,7 +192,11 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         for shard, mask in zip(shards, revised, strict=True):
             yield from pipeline._metadata(shard, np.packbits(mask), len(mask))
 
-    for function in (scan, prepared, annotate, read_metadata):
+    def count_prompts(citations: list[Any]) -> tuple[int, int]:
+        count = sum(int(mask.sum()) for _, mask in citations)
+        return count, count
+
+    for function in (scan, prepared, annotate, read_metadata, count_prompts):
         monkeypatch.setattr(pipeline, function.__name__, function)
     monkeypatch.setattr(job, "connected", lambda verbose: nullcontext())
     monkeypatch.setattr(job, "pool_resources", lambda *_: (1.0, 0.0, 1))
@@ -221,6 +228,107 @@ def test_any_order(tmp_path: Path, seed: int) -> None:
     order.shuffle(given)
     while given:
         life.give(*(given.pop() for _ in range(min(len(given), order.randint(1, 3)))))
+
+
+@pytest.fixture
+def life(tmp_path: Path, no_ray: None) -> Life:
+    return Life(tmp_path / "t", lambda text, length: 1)
+
+
+@pytest.fixture
+def nlm(tmp_path: Path) -> Nlm:
+    return Nlm(tmp_path, HAND_MADE.format, seed=0)
+
+
+def test_dry_run_tells_what_changed_apart(life: Life, nlm: Nlm) -> None:
+    life.give(*nlm.baseline(25, 40, 2))
+    later = nlm.update(25, 4, 1)
+    life.give(later)
+    update = nlm.update(25, 3, 3)
+    before = life.versions()
+    counts = life.run(update, dry_run=True).dry_run
+    assert counts is not None
+    states = ("new", "text_changed", "metadata_changed", "unchanged", "superseded", "deleted")
+    # 3 new ones, 1 that came back, 3 of each revision; what the later file speaks of is its own.
+    assert sum(counts[s] for s in states[:-1]) == 13
+    assert (counts["new"], counts["unchanged"]) == (4, 3) or counts["superseded"] > 0
+    assert counts["prompts"] == counts["to_annotate"] == counts["new"] + counts["text_changed"]
+    assert life.versions() == before
+    life.give(update)
+
+
+def test_a_baseline_must_be_complete(life: Life, nlm: Nlm) -> None:
+    life.give(*nlm.baseline(25, 40, 2))
+    new = nlm.baseline(26, 45, 3)
+    with pytest.raises(UsageError, match=r"2 files of year 26 up to 0003, 1 are missing.* 0002"):
+        life.run(new[0], new[2], baseline=True)
+    with pytest.raises(UsageError, match="no file of NLM's"):
+        life.run(new[0].rename(new[0].with_name("mine.xml.gz")), baseline=True)
+    life.compare()
+
+
+def test_a_baseline_that_would_remove_too_much_removes_nothing(life: Life, nlm: Nlm) -> None:
+    life.give(*nlm.baseline(25, 40, 2))
+    before = life.versions()
+    with pytest.raises(UsageError, match=r"20 of the 40 citations in .* are not in the baseline"):
+        life.run(nlm._write(26, 1, sorted(nlm.live)[::2]), baseline=True)
+    assert life.versions() == before
+    # Without being said to be one, it is but a file.
+    life.run(nlm._write(26, 1, sorted(nlm.live)[::2]))
+    assert len(stored(life.to)) == 40
+
+
+def test_a_damaged_baseline_removes_nothing_and_is_not_taken_in(life: Life, nlm: Nlm) -> None:
+    life.give(*nlm.baseline(25, 40, 2))
+    (whole,) = nlm.baseline(26, 42, 1)
+    data = whole.read_bytes()
+    whole.write_bytes(data[:-100])
+    result = life.run(whole, baseline=True, max_vanished=1.0)
+    assert (result.damaged, result.deleted) == (1, 0)
+    whole.write_bytes(data)
+    life.run(whole, baseline=True)
+    life.model.take_in([whole], baseline=True)
+    life.compare()
+
+
+def test_files_that_are_not_nlms_count_by_when_they_first_came(life: Life, tmp_path: Path) -> None:
+    def write(name: str, *titles: str) -> Path:
+        path = tmp_path / name
+        lines = ({"pmid": i, "title": t} for i, t in enumerate(titles, 1))
+        path.write_text("\n".join(map(json.dumps, lines)))
+        return path
+
+    def texts() -> list[str]:
+        return [r["text"] for _, r in sorted(stored(life.to).items())]
+
+    first, second = write("first.jsonl", "a", "b"), write("second.jsonl", "c")
+    life.run(first)
+    life.run(second)
+    assert texts() == ["c", "b"]
+    assert life.run(first).annotated == 0  # given twice: it came before the second
+    life.run(write("first.jsonl", "d", "e"))  # another file of the same name
+    assert texts() == ["d", "e"]
+    record = HAND_MADE.format(1, 0, 0, 0)
+    nlm = tmp_path / "pubmed25n0001.xml"
+    nlm.write_text(f"<PubmedArticleSet>{record}</PubmedArticleSet>")
+    life.run(nlm)
+    assert texts() == ["d", "e"]  # NLM's come first, whenever they are given
+
+
+def test_which_files_were_taken_in_is_in_the_tables_own_transactions(life: Life, nlm: Nlm) -> None:
+    (path,) = nlm.baseline(25, 12, 1)
+    digest = hashlib.md5(path.read_bytes()).hexdigest()
+    life.run(path, limit=5)
+    table = DeltaTable(life.to / "annotations")
+    name = f"pubmark.file {path.name} {digest}"
+    assert table.transaction_version(name) is None  # something is left to do
+    life.run(path)
+    table = DeltaTable(life.to / "annotations")
+    assert table.transaction_version(name) == 1
+    table.create_checkpoint()
+    for file in (life.to / "annotations/_delta_log").glob("*.json"):
+        file.unlink()  # the clean-up of the log
+    assert DeltaTable(life.to / "annotations").transaction_version(name) == 1
 
 
 class Crash(Exception):
