@@ -88,12 +88,12 @@ class Plan:
 
 
 _TO_ANNOTATE = ("new", "text_changed", "other_annotator", "retried")
-_SETTLED = ("metadata_changed", "unchanged", "superseded")
+_SETTLED = ("metadata_changed", "failed_before", "unchanged", "superseded")
 STATES = (*_TO_ANNOTATE, *_SETTLED, "deleted", "absent")
 """What a PMID may be. To annotate: not in the table; with another text; with another annotator;
-with a status that is to be tried again. Settled: of another version, title or journal, …; stored
-as it is; of an older file than one that was taken in. ``deleted``: has a row that goes; ``absent``:
-deleted, and had none."""
+with a status that is to be tried again. Settled: of another version, title or journal, …; failed,
+and not to be tried again; stored as it is; of an older file than one that was taken in.
+``deleted``: has a row that goes; ``absent``: deleted, and had none."""
 
 
 def make_plan(
@@ -138,6 +138,7 @@ def make_plan(
                         WHEN list_contains($retry, s.status) THEN 'retried'
                         WHEN s.metadata_digest::BIGINT IS DISTINCT FROM w.metadata_digest
                             THEN 'metadata_changed'
+                        WHEN s.status IN ('failed', 'partial') THEN 'failed_before'
                         ELSE 'unchanged' END AS state,
                    w.deletes
             FROM (SELECT * FROM spoken

@@ -251,7 +251,8 @@ def as_stored(rows: pa.Table) -> pa.Table:
 def latest_rows(rows: Sequence[Dataset], pmids: np.ndarray) -> pa.Table:
     """The rows of some PMIDs (sorted), by PMID; of several of one PMID the last annotated."""
     condition = with_pmids(pmids)
-    found = pa.concat_tables(as_stored(d.to_table(filter=condition)) for d in rows)
+    parts = [as_stored(d.to_table(filter=condition)) for d in rows]
+    found = pa.concat_tables([STORED_SCHEMA.empty_table(), *parts])
     found = found.sort_by([("pmid", "ascending"), ("annotated_at", "ascending")])
     keys = found["pmid"].to_numpy()
     return found.filter(pa.array(np.append(keys[1:] != keys[:-1], True)[: len(keys)]))

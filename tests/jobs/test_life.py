@@ -22,6 +22,7 @@ from lxml import etree
 from engine import commits, layout, pipeline
 from engine.annotator import Annotator
 from engine.checkpoint import load_checkpoint
+from engine.commits import Committer
 from engine.finish import FINISHED_SCHEMA
 from engine.prepare import load_prompter
 from engine.sentences import split_sentences
@@ -401,3 +402,31 @@ def test_what_was_staged_before_a_crash_is_not_annotated_again(
 
 def crash(*_: Any, **__: Any) -> None:
     raise Crash
+
+
+@pytest.mark.usefixtures("no_ray", "small_files")
+@pytest.mark.parametrize("seed", range(4))
+def test_runs_in_the_middle_of_each_other(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nlm, chances = Nlm(tmp_path, HAND_MADE.format, seed), random.Random(seed)
+    life = Life(tmp_path / "t", lambda text, length: 1, commit_every_rows=4)
+    life.give(*nlm.baseline(25, 30, 1))
+    given = [nlm.update(25, n, 2) for n in range(2, 8)]
+    life.model.take_in(given)
+    chances.shuffle(given)
+    transact, overtaken = Committer._transact, 0
+
+    def let_another_go_first(self: Committer, *args: Any) -> int:
+        nonlocal overtaken
+        if given and chances.random() < 0.5:
+            overtaken += 1
+            life.run(given.pop())
+        return transact(self, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Committer, "_transact", let_another_go_first)
+        while given:
+            life.run(given.pop())
+    assert overtaken
+    life.compare()
