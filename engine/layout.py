@@ -48,6 +48,9 @@ STORED_SCHEMA = pa.schema(
 
 NO_PMIDS = np.array([], np.int64)
 
+# Of zstd: a core reads and writes 82,000 rows/s, of 702 bytes; at level 3 74,000, of 677; at 1
+# 89,000, of 842.
+_LEVEL = 2
 _THREADS = min(8, os.cpu_count() or 1)
 _LOT_ROWS = 131_072
 _FEW = 64
@@ -275,7 +278,7 @@ class _FileWriter:
     def __enter__(self) -> "_FileWriter":
         self._stream = self._fs.open_output_stream(self._path)
         self._parquet = pq.ParquetWriter(
-            self._stream, STORED_SCHEMA, compression="zstd", compression_level=3,
+            self._stream, STORED_SCHEMA, compression="zstd", compression_level=_LEVEL,
             use_dictionary=_REPETITIVE, write_statistics=_BOUNDED,
         )  # fmt: skip
         return self
