@@ -27,6 +27,7 @@ from engine.generate import EngineActor
 from engine.prepare import prepare
 from engine.sources.read import SCAN_SCHEMA, read_citations, scan_shard
 from engine.sources.shards import Shard
+from schemas.annotations import METADATA_COLUMNS
 from schemas.citation import CITATION_SCHEMA
 from schemas.config import EngineOptions
 from schemas.task import Task
@@ -100,6 +101,17 @@ def prepared_texts(
     blocks = [citations.slice(start, batch_citations) for start in starts]
     dataset = ray.data.from_arrow(blocks)
     return _prepared(dataset, checkpoint_ref, task, batch_citations, one_sentence)
+
+
+def read_metadata(shards: list[Shard], revised: list[np.ndarray]) -> Iterator[pa.Table]:
+    """Yield ``pmid`` and METADATA_COLUMNS of the revised citations of the shards, in no order."""
+    chosen = [(s, mask) for s, mask in zip(shards, revised, strict=True) if mask.any()]
+    schema = pa.schema([CITATION_SCHEMA.field(n) for n in ("pmid", *METADATA_COLUMNS)])
+    reads: list[Callable[[], Iterable[Block]]] = [
+        partial(_metadata, shard, np.packbits(mask), len(mask)) for shard, mask in chosen
+    ]
+    dataset = _read([s for s, _ in chosen], reads, schema)
+    yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow")
 
 
 def count_prompts(citations: Dataset) -> tuple[int, int]:
@@ -202,6 +214,11 @@ def _citations(shard: Shard, packed: np.ndarray, count: int, batch_rows: int) ->
     wanted = np.unpackbits(packed, count=count).astype(bool)
     for batch in read_citations(shard, wanted, batch_rows):
         yield pa.Table.from_batches([batch])
+
+
+def _metadata(shard: Shard, packed: np.ndarray, count: int) -> Iterable[Block]:
+    for table in _citations(shard, packed, count, batch_rows=1024):
+        yield table.select(["pmid", *METADATA_COLUMNS])
 
 
 def _read(

@@ -17,7 +17,8 @@ FROM (SELECT pmid, unnest(mentions) AS m FROM annotations)
 
 
 def open_views(root: str) -> duckdb.DuckDBPyConnection:
-    """A DuckDB in memory with views ``annotations``, ``mentions``, ``annotators`` and ``runs``.
+    """A DuckDB in memory with views ``annotations``, ``mentions``, ``annotators`` and ``runs``, and
+    ``files`` once a file was taken in.
 
     ``mentions`` has one row per mention: ``pmid``, then the fields of a mention.
 
@@ -26,7 +27,7 @@ def open_views(root: str) -> duckdb.DuckDBPyConnection:
     """
     store = Store(root)
     db = duckdb.connect(config={"autoinstall_known_extensions": "false"})
-    for name in TABLES:
+    for name in (*TABLES, *(["files"] if store.has("files") else [])):
         db.register(name, open_dataset(store.load(name)))
     db.execute(MENTIONS_VIEW)
     return db

@@ -1,52 +1,42 @@
-"""The Delta tables under one root: annotations, annotators, runs.
+"""The Delta tables under one root: where they are, whose they are, how they are read.
 
-Enters: finished rows. Leaves: committed rows. A commit is the only record of progress. It is
-atomic, and conditional on the state that it was planned on: if another writer came first, the
-table is loaded again, what has become settled is dropped, and the commit is tried once more.
+Left to others: changing ``annotations`` (commits.py), and how it lies in files (layout.py).
 """
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake import DeltaTable, WriterProperties, write_deltalake
+from deltalake import Schema as DeltaSchema
+from deltalake.exceptions import DeltaError, TableNotFoundError
 from pyarrow.dataset import Dataset
-from pyarrow.fs import FileSystem, SubTreeFileSystem
 
+from engine.layout import filesystem, with_pmids
 from schemas.annotations import (
     ANNOTATIONS_SCHEMA,
     ANNOTATORS_SCHEMA,
+    FILES_SCHEMA,
     RUNS_SCHEMA,
     SCHEMA_VERSION,
 )
 from schemas.errors import JobError, UsageError
-
-logger = logging.getLogger(__name__)
 
 TABLES = {
     "annotations": ANNOTATIONS_SCHEMA,
     "annotators": ANNOTATORS_SCHEMA,
     "runs": RUNS_SCHEMA,
 }
-KEY_COLUMNS = ("pmid", "text_digest", "annotator", "status")
+LATER_TABLES = {"files": FILES_SCHEMA, "staged": ANNOTATIONS_SCHEMA}
+"""Made when there is something to put in. ``staged``: rows that wait for those they replace to be
+taken out, see commits.py."""
+
+KEY_COLUMNS = ("pmid", "text_digest", "annotator", "status", "metadata_digest", "source")
 _VERSION_KEY = "pubmark.schema_version"
-_APP_ID = "pubmark"
-_MAX_TRIES = 20
 _WRITER = WriterProperties(compression="ZSTD", compression_level=3)
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """What one commit did: rows written, rows dropped because another writer had settled them."""
-
-    written: int
-    dropped: int
-    version: int
+_MANY = 5_000_000
 
 
 class Store:
@@ -56,7 +46,7 @@ class Store:
         self.root = root.rstrip("/")
 
     def uri(self, table: str) -> str:
-        """Where one of :data:`TABLES` is."""
+        """Where one of :data:`TABLES` or :data:`LATER_TABLES` is."""
         return f"{self.root}/{table}"
 
     def check(self) -> None:
@@ -77,7 +67,7 @@ class Store:
                     f"target {self.root}: is a Delta table itself, expected an empty place or a "
                     "folder that pubmark made"
                 )
-            for name in TABLES:
+            for name in (*TABLES, *LATER_TABLES):
                 if DeltaTable.is_deltatable(self.uri(name)):
                     self._check_ours(name)
             self._check_scheme()
@@ -86,7 +76,11 @@ class Store:
 
     def exists(self) -> bool:
         """Whether there is an annotations table."""
-        return DeltaTable.is_deltatable(self.uri("annotations"))
+        return self.has("annotations")
+
+    def has(self, table: str) -> bool:
+        """Whether there is such a table."""
+        return DeltaTable.is_deltatable(self.uri(table))
 
     def load(self, table: str = "annotations") -> DeltaTable:
         """The newest state of one of the tables.
@@ -103,34 +97,62 @@ class Store:
     def create(self) -> DeltaTable:
         """The annotations table, made if it is not there; likewise its companions.
 
+        Tables of an older schema version get the columns that they lack.
+
         Raises:
             JobError: if they cannot be written.
         """
-        for name, schema in TABLES.items():
-            with self._writing(name):
-                DeltaTable.create(
-                    self.uri(name),
-                    schema=schema,
-                    mode="ignore",
-                    name=f"pubmark {name}",
-                    configuration={_VERSION_KEY: str(SCHEMA_VERSION)},
-                    raise_if_key_not_exists=False,
-                )
+        for name in TABLES:
+            self._make(name)
         return DeltaTable(self.uri("annotations"))
 
-    def append(self, table: str, rows: Iterable[dict[str, object]]) -> None:
-        """Add rows to a companion table.
+    def append(self, table: str, rows: pa.Table | Iterable[dict[str, object]]) -> None:
+        """Add rows to a companion table, made if it is not there.
 
         Raises:
             JobError: if it cannot be written.
         """
+        schema = (TABLES | LATER_TABLES)[table]
+        if not isinstance(rows, pa.Table):
+            rows = pa.Table.from_pylist(list(rows), schema=schema)
+        if table in LATER_TABLES:
+            self._make(table)
         with self._writing(table):
-            write_deltalake(
-                self.uri(table),
-                pa.Table.from_pylist(list(rows), schema=TABLES[table]),
-                mode="append",
-                writer_properties=_WRITER,
+            write_deltalake(self.uri(table), rows, mode="append", writer_properties=_WRITER)
+
+    def vacuum(self, table: str, retention_hours: int, dry_run: bool) -> int:
+        """Delete files that left a table so long ago, and such that no transaction took over and
+        are as old; says how many.
+
+        Raises:
+            JobError: if that fails.
+        """
+        with self._writing(table):
+            deleted = self.load(table).vacuum(
+                retention_hours, dry_run=dry_run, enforce_retention_duration=False, full=True
             )
+        return len(deleted)
+
+    def _make(self, name: str) -> None:
+        schema = (TABLES | LATER_TABLES)[name]
+        with self._writing(name):
+            DeltaTable.create(
+                self.uri(name),
+                schema=schema,
+                mode="ignore",
+                name=f"pubmark {name}",
+                configuration={_VERSION_KEY: str(SCHEMA_VERSION)},
+                raise_if_key_not_exists=False,
+            )
+            table = DeltaTable(self.uri(name))
+            if int(table.metadata().configuration.get(_VERSION_KEY, 0)) < SCHEMA_VERSION:
+                known = {f.name for f in table.schema().fields}
+                wanted = DeltaSchema.from_arrow(schema).fields
+                if missing := [f for f in wanted if f.name not in known]:
+                    table.alter.add_columns(missing)
+                table.alter.set_table_properties(
+                    {_VERSION_KEY: str(SCHEMA_VERSION)}, raise_if_not_exists=False
+                )
 
     @contextmanager
     def _writing(self, table: str) -> Iterator[None]:
@@ -159,128 +181,37 @@ class Store:
             )
 
 
-class Committer:
-    """Commits annotations to one table for one run.
-
-    ``table`` is at the version that the run was planned on, and ``present`` are the PMIDs of the
-    run that it holds there, sorted; None if that is not known. ``settled(stored, rows)`` gets
-    :data:`KEY_COLUMNS` of stored rows, and rows to commit, and gives the PMIDs of those of
-    ``rows`` that need not be written.
-    """
-
-    def __init__(
-        self,
-        table: DeltaTable,
-        present: np.ndarray | None,
-        settled: Callable[[pa.Table, pa.Table], pa.Array],
-    ):
-        self._table = table
-        # Spares every commit a look at the table, until another writer changes it.
-        self._present = present
-        self._settled = settled
-
-    def commit(self, rows: pa.Table) -> Commit:
-        """Write ``rows`` (:data:`ANNOTATIONS_SCHEMA`, a PMID once) in one transaction.
-
-        A row replaces the one with its PMID, if any.
-
-        Raises:
-            JobError: if other writers were faster twenty times in a row, or the write failed.
-        """
-        try:
-            return self._commit(rows.sort_by("pmid"))
-        except (DeltaError, OSError) as e:
-            raise JobError(f"{self._table.table_uri}: commit failed: {e}") from e
-
-    def _commit(self, rows: pa.Table) -> Commit:
-        for _ in range(_MAX_TRIES):
-            kept, replaces = self._unsettled(rows)
-            dropped = len(rows) - len(kept)
-            if not len(kept):
-                return Commit(0, dropped, self._table.version())
-            try:
-                self._write(kept, replaces)
-            except CommitFailedError as e:
-                newest = self._load()
-                if newest.version() == self._table.version():  # nobody was: it failed by itself
-                    raise JobError(f"{newest.table_uri}: commit failed: {e}") from e
-                logger.info("another writer was faster: planning the commit again")
-                self._table, self._present = newest, None
-                continue
-            return Commit(len(kept), dropped, self._table.version())
-        raise JobError(
-            f"{self._table.table_uri}: other writers were faster {_MAX_TRIES} times in a row"
-        )
-
-    def remove_annotators(self, annotators: Sequence[str]) -> int:
-        """Delete, in one transaction, all rows of the given annotators; says how many."""
-        names = ", ".join("'" + a.replace("'", "''") + "'" for a in annotators)
-        self._table = self._load()
-        done = self._table.delete(
-            f"annotator IN ({names})", commit_properties=self._properties(retries=_MAX_TRIES)
-        )
-        return int(done["num_deleted_rows"])
-
-    def _load(self) -> DeltaTable:
-        return DeltaTable(self._table.table_uri)
-
-    def _unsettled(self, rows: pa.Table) -> tuple[pa.Table, bool]:
-        """The rows still to write, and whether any of them replaces one."""
-        if self._present is not None:
-            return rows, bool(np.isin(rows["pmid"].to_numpy(), self._present).any())
-        stored = read_keys(self._table, rows["pmid"])
-        settled = self._settled(stored, rows)
-        kept = rows.filter(pc.invert(pc.is_in(rows["pmid"], settled)))
-        return kept, bool(pc.any(pc.is_in(kept["pmid"], stored["pmid"].combine_chunks())).as_py())
-
-    def _properties(self, retries: int = 0) -> CommitProperties:
-        # Without retries there is no silent rebase onto another writer's commit: its rows may be
-        # the same as ours.
-        sequence = (self._table.transaction_version(_APP_ID) or 0) + 1
-        return CommitProperties(
-            app_transactions=[Transaction(_APP_ID, sequence)], max_commit_retries=retries
-        )
-
-    def _write(self, rows: pa.Table, replaces: bool) -> None:
-        if not replaces:
-            write_deltalake(
-                self._table, rows, mode="append",
-                writer_properties=_WRITER, commit_properties=self._properties(),
-            )  # fmt: skip
-            return
-        # Bounds let delta-rs pass over files whose PMIDs are all elsewhere.
-        low, high = rows["pmid"][0].as_py(), rows["pmid"][-1].as_py()
-        self._table.merge(
-            rows,
-            f"old.pmid = new.pmid AND old.pmid >= {low} AND old.pmid <= {high}",
-            source_alias="new",
-            target_alias="old",
-            writer_properties=_WRITER,
-            commit_properties=self._properties(),
-        ).when_matched_update_all().when_not_matched_insert_all().execute()
+def read_keys(
+    table: DeltaTable, pmids: np.ndarray | None = None, columns: Iterable[str] = KEY_COLUMNS
+) -> pa.Table:
+    """:data:`KEY_COLUMNS` (or others) of all rows, or of those with the given PMIDs (sorted)."""
+    data = open_dataset(table)
+    # Columns that a table of an older version does not have are null.
+    known = [n for n in columns if n in data.schema.names]
+    pmids = None if pmids is None else np.asarray(pmids)
+    if pmids is None or len(pmids) > _MANY:  # to look each up would take longer
+        found = data.to_table(columns=known)
+    elif not len(pmids):
+        found = data.schema.empty_table().select(known)
+    else:
+        found = data.to_table(columns=known, filter=with_pmids(pmids))
+    for name in columns:
+        if name not in known:
+            kind = ANNOTATIONS_SCHEMA.field(name).type
+            found = found.append_column(name, pa.nulls(len(found), kind))
+    return found
 
 
-def read_keys(table: DeltaTable, pmids: pa.ChunkedArray | None = None) -> pa.Table:
-    """:data:`KEY_COLUMNS` of all rows, or of those with the given PMIDs."""
-    condition = None
-    if pmids is not None:
-        bounds = pc.min_max(pmids)
-        condition = (
-            (pc.field("pmid") >= bounds["min"])
-            & (pc.field("pmid") <= bounds["max"])
-            & pc.field("pmid").isin(pmids.combine_chunks())
-        )
-    return open_dataset(table).to_table(columns=list(KEY_COLUMNS), filter=condition)
+def annotators_of(table: DeltaTable) -> set[str]:
+    """The annotators that have rows in the table: where the files say it, without reading them."""
+    files = pa.table(table.get_add_actions(flatten=True))
+    if {"min.annotator", "max.annotator"} <= set(files.column_names):
+        low, high = files["min.annotator"], files["max.annotator"]
+        if pc.all(pc.fill_null(pc.equal(low, high), False)).as_py():
+            return set(low.unique().to_pylist())
+    return set(pc.unique(read_keys(table, columns=["annotator"])["annotator"]).to_pylist())
 
 
 def open_dataset(table: DeltaTable) -> Dataset:
-    """The rows of a table, for pyarrow and DuckDB to scan.
-
-    With Arrow's own file system where it has one: delta-rs's calls back into Python from Arrow's
-    threads, and a process that ended meanwhile aborted in 18 of 30 cases.
-    """
-    try:
-        base, path = FileSystem.from_uri(table.table_uri)
-    except pa.ArrowInvalid:  # az://, for one
-        return table.to_pyarrow_dataset()
-    return table.to_pyarrow_dataset(filesystem=SubTreeFileSystem(path, base))
+    """The rows of a table, for pyarrow and DuckDB to scan."""
+    return table.to_pyarrow_dataset(filesystem=filesystem(table))

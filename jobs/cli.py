@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Literal
@@ -24,8 +25,10 @@ from schemas.config import (
     EvaluateConfig,
     ExportConfig,
     MirrorConfig,
+    OptimizeConfig,
     ShowConfig,
     SqlConfig,
+    VacuumConfig,
     load_config,
 )
 from schemas.errors import PubmarkError
@@ -48,6 +51,7 @@ app.add_typer(corpus_app, name="corpus")
 _stderr = Console(stderr=True, highlight=False)
 
 From = Annotated[str, typer.Option("--from", help="Root of the tables: what --to named.")]
+To = Annotated[str, typer.Option("--to", help="Root of the tables.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Ray's and vLLM's logs too.")]
 
@@ -89,6 +93,13 @@ def annotate(
             "--force",
             help="Replace the table's task by this one: what SOURCE holds is annotated anew, the "
             "rest is removed.",
+        ),
+    ] = None,
+    baseline: Annotated[
+        bool | None,
+        typer.Option(
+            "--baseline",
+            help="SOURCE holds a complete baseline of NLM's: remove what it no longer holds.",
         ),
     ] = None,
     strict: Annotated[
@@ -137,6 +148,7 @@ def annotate(
             "limit": limit,
             "retry": _split(retry),
             "force": force,
+            "baseline": baseline,
             "strict": strict,
             "max_failed": max_failed,
             "store_text": False if no_text else None,
@@ -427,6 +439,49 @@ def corpus_import(
 
         result = run(settings)
         print(json.dumps(result.summary()) if as_json else describe(result))
+
+
+@app.command()
+def optimize(to: To, as_json: Json = False) -> None:
+    """Put small and overlapping files together, so that updates and queries touch fewer.
+
+    Nothing of what the table holds changes; readers and writers may go on meanwhile.
+
+    Example: pubmark optimize --to annotations
+    """
+    with _session():
+        from jobs.optimize import run
+
+        result = run(load_config(OptimizeConfig, None, {"to": to}))
+        if as_json:
+            print(json.dumps(asdict(result)))
+        else:
+            print(f"{result.files_before} files, now {result.files_after}")
+
+
+@app.command()
+def vacuum(
+    to: To,
+    retention_hours: Annotated[
+        int, typer.Option(help="Keep what was part of a table in the last hours.")
+    ] = 168,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Delete files that no longer belong to the tables, and what crashed runs have left.
+
+    Example: pubmark vacuum --to annotations
+    """
+    with _session():
+        from jobs.vacuum import run
+
+        given = {"to": to, "retention_hours": retention_hours, "dry_run": dry_run}
+        result = run(load_config(VacuumConfig, None, given))
+        if as_json:
+            print(json.dumps(asdict(result)))
+        else:
+            counts = ", ".join(f"{n} {count}" for n, count in result.files.items())
+            print(f"files {'to delete' if dry_run else 'deleted'}: {counts}")
 
 
 @app.command()

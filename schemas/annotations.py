@@ -5,7 +5,8 @@ A reader of this version also reads every older one: columns are added, never re
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: ``metadata_digest``; the tables ``files`` and ``staged``."""
 
 SPAN = pa.struct([("start", pa.int32()), ("end", pa.int32())])
 
@@ -46,11 +47,19 @@ ANNOTATIONS_SCHEMA = pa.schema(
         pa.field("language", pa.string()),
         pa.field("doi", pa.string()),
         pa.field("publication_types", pa.list_(pa.string())),
+        pa.field("metadata_digest", pa.int64()),
     ]
 )
 """One row is one citation, keyed by ``pmid``. ``title_length`` is in code points: the abstract, if
-there is one, starts one after it. ``status`` is ``ok``, ``empty`` (no text),
+there is one, starts one after it. ``metadata_digest`` is that of the columns beside the text that
+PubMed revises; null in rows that version 1 wrote. ``status`` is ``ok``, ``empty`` (no text),
 ``partial`` (some prompts failed) or ``failed``; ``error`` is null unless partial or failed."""
+
+METADATA_COLUMNS = (
+    "version", "title_length", "pub_year", "journal", "language", "doi", "publication_types",
+    "metadata_digest", "source",
+)  # fmt: skip
+"""What a record whose text is unchanged may change in its row: no model has seen these."""
 
 STATUSES = ("ok", "empty", "partial", "failed")
 
@@ -67,8 +76,22 @@ ANNOTATORS_SCHEMA = pa.schema(
 )
 """One row is what one fingerprint stands for; ``parts`` is the JSON it was made of."""
 
-_COUNTS = ("read", "annotated", "settled", "empty", "partial", "failed", "deleted", "rejected",
-           "damaged", "mentions", "prompts", "prompt_tokens", "completion_tokens")  # fmt: skip
+FILES_SCHEMA = pa.schema(
+    [
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("md5", pa.string(), nullable=False),
+        pa.field("run_id", pa.string()),
+        pa.field("citations", pa.int64()),
+        pa.field("pmids", pa.list_(pa.int64())),
+        pa.field("deleted", pa.list_(pa.int64())),
+    ]
+)
+"""One row is what one file said: ``pmids`` of its citations, and those that it ``deleted``. It
+counts once a transaction of ``annotations`` has taken the file in: see engine/ledger.py."""
+
+_COUNTS = ("read", "annotated", "settled", "revised", "empty", "partial", "failed", "deleted",
+           "rejected", "damaged", "mentions", "prompts", "prompt_tokens",
+           "completion_tokens")  # fmt: skip
 
 RUNS_SCHEMA = pa.schema(
     [
@@ -101,6 +124,7 @@ RUNS_SCHEMA = pa.schema(
                         ("rejected", pa.int64()),
                         ("deleted", pa.int64()),
                         ("damage", pa.string()),
+                        ("md5", pa.string()),
                     ]
                 )
             ),

@@ -26,6 +26,7 @@ CITATION_SCHEMA = pa.schema(
         pa.field("language", pa.string()),
         pa.field("doi", pa.string()),
         pa.field("publication_types", pa.list_(pa.string())),
+        pa.field("metadata_digest", pa.int64(), nullable=False),
     ]
 )
 """One row is one citation as read. ``title_length`` is in code points: the abstract, if there is
@@ -95,6 +96,16 @@ def digest_text(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
+def digest_metadata(citation: Citation) -> int:
+    """BLAKE2b-64, as a signed number, of what is stored of a citation beside its text."""
+    values = (citation.version, citation.title_length, citation.pub_year, citation.journal,
+              citation.language, citation.doi, *citation.publication_types)  # fmt: skip
+    # Control characters that no value has: squeeze takes them for white space.
+    joined = "\x1f".join("\x1e" if v is None else str(v) for v in values)
+    digest = hashlib.blake2b(joined.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
 def citations_to_batch(citations: list[Citation], source: str) -> pa.RecordBatch:
     """Rows of :data:`CITATION_SCHEMA`, in the order given."""
     columns = [
@@ -109,6 +120,7 @@ def citations_to_batch(citations: list[Citation], source: str) -> pa.RecordBatch
         [c.language for c in citations],
         [c.doi for c in citations],
         [c.publication_types for c in citations],
+        [digest_metadata(c) for c in citations],
     ]
     arrays = [pa.array(v, f.type) for v, f in zip(columns, CITATION_SCHEMA, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=CITATION_SCHEMA)

@@ -92,6 +92,13 @@ class AnnotateConfig(EngineOptions):
     limit: int | None = Field(None, ge=1, description="Annotate at most so many citations.")
     retry: list[str] = Field([], description="Statuses whose citations are annotated again.")
     force: bool = Field(False, description="Replace the table's task by this one.")
+    baseline: bool = Field(
+        False,
+        description="The sources hold a complete baseline: remove what it does not hold any more.",
+    )
+    max_vanished: float = Field(
+        0.05, ge=0, le=1, description="Share of the table that a baseline may remove."
+    )
     strict: bool = Field(False, description="Fail (exit 1) on any damaged file or rejected record.")
     max_failed: float = Field(
         0.0, ge=0, le=1, description="Share of citations that may fail before exit code 3."
@@ -204,6 +211,26 @@ class CorpusImportConfig(BaseModel):
         if "://" in value:
             raise ValueError("expected a local folder")
         return value
+
+
+class OptimizeConfig(BaseModel):
+    """``pubmark optimize``."""
+
+    model_config = _STRICT
+
+    to: str = Field(description="Root of the tables.")
+
+
+class VacuumConfig(BaseModel):
+    """``pubmark vacuum``."""
+
+    model_config = _STRICT
+
+    to: str = Field(description="Root of the tables.")
+    retention_hours: int = Field(
+        168, ge=1, description="Keep what readers and writers may have used in the last hours."
+    )
+    dry_run: bool = Field(False, description="Only count what would be deleted.")
 
 
 class ShowConfig(BaseModel):

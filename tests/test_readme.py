@@ -11,8 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from engine.commits import Committer
 from engine.freshness import settled_pmids
-from engine.store import Committer, Store
+from engine.store import Store
 from schemas.annotations import ANNOTATIONS_SCHEMA
 from schemas.citation import digest_text
 

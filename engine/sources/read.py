@@ -12,13 +12,14 @@ import numpy as np
 import pyarrow as pa
 
 from engine.sources.pubmed_xml import read_pubmed_xml
-from engine.sources.shards import Shard, open_shard
+from engine.sources.shards import Shard, digest_shard, open_shard
 from engine.sources.tabular import read_jsonl, read_parquet
 from schemas.citation import (
     Citation,
     Deletion,
     Rejection,
     citations_to_batch,
+    digest_metadata,
     digest_text,
 )
 from schemas.errors import DamagedSource
@@ -33,10 +34,12 @@ SCAN_SCHEMA = pa.schema(
         pa.field("pmid", pa.list_(pa.int64())),
         pa.field("version", pa.list_(pa.int16())),
         pa.field("text_digest", pa.list_(pa.binary(16))),
+        pa.field("metadata_digest", pa.list_(pa.int64())),
         pa.field("empty", pa.list_(pa.bool_())),
         pa.field("deleted", pa.list_(pa.int64())),
         pa.field("rejected", pa.list_(_PLACED_REASON)),
         pa.field("damage", _PLACED_REASON),
+        pa.field("md5", pa.string()),
     ]
 )
 """One row is one shard. ``pmid`` … ``empty`` run in file order, so that a citation is known by its
@@ -46,8 +49,9 @@ position in them; ``deleted`` are the PMIDs of DeleteCitation; ``damage`` is nul
 
 def scan_shard(shard: Shard, index: int) -> pa.Table:
     """One row of :data:`SCAN_SCHEMA` for ``shard``, the ``index``-th of the run."""
-    pmids, versions, digests, empty, deleted, rejected = [], [], [], [], [], []
+    pmids, versions, digests, metadata, empty, deleted, rejected = [], [], [], [], [], [], []
     damage = None
+    md5 = digest_shard(shard)
     try:
         for record in _read_records(shard):
             match record:
@@ -55,6 +59,7 @@ def scan_shard(shard: Shard, index: int) -> pa.Table:
                     pmids.append(record.pmid)
                     versions.append(record.version)
                     digests.append(digest_text(record.text))
+                    metadata.append(digest_metadata(record))
                     empty.append(not record.text)
                 case Deletion():
                     deleted.append(record.pmid)
@@ -62,7 +67,7 @@ def scan_shard(shard: Shard, index: int) -> pa.Table:
                     rejected.append({"place": record.place, "reason": record.reason})
     except DamagedSource as e:
         damage = {"place": e.place, "reason": e.cause}
-    row = [index, pmids, versions, digests, empty, deleted, rejected, damage]
+    row = [index, pmids, versions, digests, metadata, empty, deleted, rejected, damage, md5]
     return pa.table([pa.array([v], f.type) for v, f in zip(row, SCAN_SCHEMA, strict=True)],
                     schema=SCAN_SCHEMA)  # fmt: skip
 
@@ -76,8 +81,14 @@ def read_citations(
     records and damage are passed over in silence: scanning has reported them.
 
     Raises:
-        OSError: if the file cannot be read, or does not have as many citations as ``wanted``.
+        OSError: if the file cannot be read, or is not the one that was scanned: its bytes do not
+            have the shard's ``md5`` (if it has one), or its citations are not as many as
+            ``wanted``.
     """
+    if shard.md5 is not None and (found := digest_shard(shard)) != shard.md5:
+        raise OSError(
+            f"{shard.uri}: changed since it was planned: had MD5 {shard.md5}, has {found}"
+        )
     batch: list[Citation] = []
     number = 0
     try:

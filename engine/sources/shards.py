@@ -4,6 +4,7 @@ Enters: paths, directories, globs, URIs. Leaves: :class:`Shard` per file. Left t
 in the files.
 """
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,11 +33,13 @@ _ARROW_SCHEMES = ("s3", "gs", "gcs", "hdfs")
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One input file. ``name`` is its path below the SOURCE that named it: stored as ``source``."""
+    """One input file. ``name`` is its path below the SOURCE that named it: stored as ``source``.
+    ``md5`` is that of its bytes when it was scanned; None if it was not yet."""
 
     uri: str
     name: str
     format: str
+    md5: str | None = None
 
 
 def find_shards(sources: Sequence[str]) -> list[Shard]:
@@ -72,10 +75,31 @@ def open_shard(shard: Shard) -> Iterator[IO[bytes]]:
         yield stream
 
 
+def digest_shard(shard: Shard) -> str:
+    """The MD5 of a shard's bytes as they are stored, in hex: what NLM publishes beside a file."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with open_shard(shard) as stream:
+        while piece := stream.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def nlm_number(name: str) -> tuple[int, int] | None:
+    """Production year (two digits) and running number of a file of NLM's, None of any other."""
+    match = _NLM_NAME.search(name)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def identity(name: str) -> str:
+    """What a file is known by: NLM's by their own name, in whatever folder they stand."""
+    match = _NLM_NAME.search(name)
+    return match[0] if match else name
+
+
 def _nlm_order(shard: Shard) -> tuple[int, int, int]:
     # sorted() is stable: equal keys (everything that is not NLM's) keep the order given.
-    match = _NLM_NAME.search(shard.name)
-    return (0, int(match[1]), int(match[2])) if match else (1, 0, 0)
+    number = nlm_number(shard.name)
+    return (0, *number) if number else (1, 0, 0)
 
 
 def filesystem(uri: str) -> tuple[Any, str]:

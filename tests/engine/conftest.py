@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from engine.checkpoint import Checkpoint, load_checkpoint
+from engine.store import Store
 from engine.tokenizer import PromptTokenizer, load_tokenizer
 
 # On a busy machine one slow example says nothing.
@@ -41,3 +42,10 @@ def make_checkpoint(nano: Checkpoint, tmp_path: Path) -> Callable[[str], Path]:
         return path
 
     return make
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    made = Store(str(tmp_path / "t"))
+    made.create()
+    return made

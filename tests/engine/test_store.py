@@ -12,8 +12,9 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
+from engine.commits import Committer
 from engine.freshness import settled_pmids
-from engine.store import Committer, Store, read_keys
+from engine.store import Store, read_keys
 from schemas.annotations import ANNOTATIONS_SCHEMA
 from schemas.citation import digest_text
 from schemas.errors import JobError, UsageError
@@ -127,7 +128,7 @@ def test_a_newer_schema_version_is_refused(tmp_path: Path) -> None:
         configuration={"pubmark.schema_version": "99"},
         raise_if_key_not_exists=False,
     )
-    with pytest.raises(UsageError, match="schema version 99, this pubmark knows up to 1"):
+    with pytest.raises(UsageError, match="schema version 99, this pubmark knows up to 2"):
         Store(str(tmp_path / "t")).check()
 
 

@@ -93,11 +93,26 @@ def test_dry_run_says_what_it_would_cost(tmp_path: Path) -> None:
     assert result["prompt_tokens"] > 0 and not (tmp_path / "t").exists()
 
 
-def test_deletions_are_counted(tmp_path: Path) -> None:
-    block = "<DeleteCitation><PMID>1</PMID><PMID>77</PMID></DeleteCitation>"
-    source = write_xml(tmp_path / "a.xml", [*articles(1), block])
+def test_deletions_come_after_the_records_of_their_file(tmp_path: Path) -> None:
+    annotate(write_xml(tmp_path / "a.xml", articles(1, 2, 3)), tmp_path / "t")
+    block = "<DeleteCitation><PMID>1</PMID><PMID>2</PMID><PMID>77</PMID></DeleteCitation>"
+    source = write_xml(tmp_path / "b.xml", [*articles(1), block])
     code, result, _ = annotate(source, tmp_path / "t")
-    assert (code, result["deleted"], pmids(tmp_path / "t")) == (0, 2, [1])
+    assert (code, result["deleted"], pmids(tmp_path / "t")) == (0, 2, [3])
+
+
+def test_optimize_and_vacuum(tmp_path: Path) -> None:
+    for numbers in ((1, 2), (5,), (3, 4)):
+        annotate(write_xml(tmp_path / "a.xml", articles(*numbers)), tmp_path / "t")
+    result = pubmark("optimize", "--to", tmp_path / "t")
+    assert (result.exit_code, result.stdout) == (0, "3 files, now 1\n")
+    assert pmids(tmp_path / "t") == [1, 2, 3, 4, 5]
+    again = json.loads(pubmark("optimize", "--to", tmp_path / "t", "--json").stdout)
+    assert again == {"files_before": 1, "files_after": 1, "removed": 0, "added": 0}
+    counts = json.loads(pubmark("vacuum", "--to", tmp_path / "t", "--json").stdout)["files"]
+    assert counts == dict.fromkeys(("annotations", "annotators", "runs", "files"), 0)
+    assert pubmark("optimize", "--to", tmp_path / "no").exit_code == 2
+    assert pubmark("vacuum", "--to", tmp_path / "no").exit_code == 2
 
 
 def test_options_win_over_the_config_file(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from schemas.citation import (
     TEXT_LAYOUT_VERSION,
     Citation,
     citations_to_batch,
+    digest_metadata,
     digest_text,
     lay_out_text,
     squeeze,
@@ -76,6 +77,7 @@ def test_batch_of_citations() -> None:
             "language": "eng",
             "doi": "10.9/x",
             "publication_types": ["Review", "Letter"],
+            "metadata_digest": digest_metadata(full),
         },
         {
             "pmid": 1,
@@ -89,6 +91,7 @@ def test_batch_of_citations() -> None:
             "language": None,
             "doi": None,
             "publication_types": [],
+            "metadata_digest": digest_metadata(bare),
         },
     ]
 
@@ -106,3 +109,21 @@ def test_only_the_plain_space_is_printable_white_space() -> None:
 @given(st.text(alphabet=st.sampled_from("ab  \t\n\u00a0\u2003\u3000\x85é😀")))
 def test_squeeze_is_split_and_join(text: str) -> None:
     assert squeeze(text) == " ".join(text.split())
+
+
+def test_every_stored_value_beside_the_text_is_in_the_metadata_digest() -> None:
+    plain = Citation(1, "T a", 1)
+    changed = [
+        Citation(1, "T a", 3), Citation(1, "T a", 1, version=2), Citation(1, "T a", 1, 1, 1999),
+        Citation(1, "T a", 1, journal="x"), Citation(1, "T a", 1, language="x"),
+        Citation(1, "T a", 1, doi="x"), Citation(1, "T a", 1, publication_types=["x"]),
+        Citation(1, "T a", 1, publication_types=["x", "x"]),
+    ]  # fmt: skip
+    assert len({digest_metadata(c) for c in (plain, *changed)}) == 9
+    assert digest_metadata(plain) == digest_metadata(Citation(2, "T b", 1))
+
+
+def test_the_metadata_digest_is_pinned() -> None:
+    # Another one here would have every row of a table stored anew.
+    full = Citation(1, "T a", 1, 3, 1809, "J", "eng", "10.9/x", ["Review", "Letter"])
+    assert digest_metadata(full) == -3774265359349111463

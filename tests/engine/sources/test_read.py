@@ -1,7 +1,9 @@
 """A shard as Arrow: the two passes agree, whatever is in the file."""
 
 import gzip
+import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,16 +52,19 @@ def five(tmp_path: Path) -> Shard:
 
 def test_scan_of_an_awkward_file() -> None:
     [shard] = find_shards([str(AWKWARD_FILE)])
-    texts = read(shard)["text"].to_pylist()
+    citations = read(shard)
+    texts = citations["text"].to_pylist()
     assert scan(shard) == {
         "shard": 3,
         "pmid": [99100001, 99100002, 99100002, 99100003],
         "version": [1, 1, 2, 1],
         "text_digest": [digest_text(text) for text in texts],
+        "metadata_digest": citations["metadata_digest"].to_pylist(),
         "empty": [False] * 4,
         "deleted": [99100004, 99100005],
         "rejected": [{"place": "record 4", "reason": "no PMID, expected a positive whole number"}],
         "damage": None,
+        "md5": hashlib.md5(AWKWARD_FILE.read_bytes()).hexdigest(),
     }
 
 
@@ -138,6 +143,15 @@ def test_a_file_that_changed_since_it_was_planned(tmp_path: Path) -> None:
         list(read_citations(shard, np.array([True, True])))
 
 
+def test_a_file_of_as_many_citations_that_changed_since_it_was_planned(tmp_path: Path) -> None:
+    shard = shard_of(tmp_path / "a.xml", xml("a", "b"))
+    scanned = replace(shard, md5=str(scan(shard)["md5"]))
+    assert read(scanned)["pmid"].to_pylist() == [1, 2]
+    shard_of(tmp_path / "a.xml", xml("a", "c"))
+    with pytest.raises(OSError, match="changed since it was planned: had MD5"):
+        read(scanned)
+
+
 @pytest.mark.parametrize("name", ["a.xml", "a.xml.gz"])
 def test_gzip_is_known_by_content_not_by_name(name: str, tmp_path: Path) -> None:
     plain = shard_of(tmp_path / name, xml("a", "b"))
@@ -149,7 +163,8 @@ def test_gzip_is_known_by_content_not_by_name(name: str, tmp_path: Path) -> None
 def test_file_without_records(tmp_path: Path) -> None:
     shard = shard_of(tmp_path / "a.xml", xml())
     assert scan(shard) == {
-        "shard": 3, "pmid": [], "version": [], "text_digest": [], "empty": [], "deleted": [],
-        "rejected": [], "damage": None,
+        "shard": 3, "pmid": [], "version": [], "text_digest": [], "metadata_digest": [],
+        "empty": [], "deleted": [], "rejected": [], "damage": None,
+        "md5": hashlib.md5((tmp_path / "a.xml").read_bytes()).hexdigest(),
     }  # fmt: skip
     assert list(read_citations(shard)) == []

@@ -1,0 +1,40 @@
+"""Rows of the annotations table, and ways to put them there without a job."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from engine.layout import NO_PMIDS, Rewrite, write_rows
+from engine.store import Store
+from schemas.annotations import ANNOTATIONS_SCHEMA
+
+
+def rows(pmids: Any, text: str = "x", **values: Any) -> pa.Table:
+    made = [
+        {
+            "pmid": int(p), "version": 1, "text": f"{text} {p}", "text_digest": b"0" * 16,
+            "sentences": [{"start": 0, "end": 1}], "annotator": "a", "run_id": "r",
+            "mentions": [{"start": 0, "end": 1, "text": "x", "entity_type": "gene"}],
+            "annotated_at": datetime.now(UTC), "source": "s", "publication_types": ["p"],
+        } | values
+        for p in pmids
+    ]  # fmt: skip
+    return pa.Table.from_pylist(made, schema=ANNOTATIONS_SCHEMA)
+
+
+def put(store: Store, done: Rewrite) -> None:
+    table = store.load()
+    table.create_write_transaction(done.actions(True), mode="append", schema=table.schema())
+
+
+def fill(store: Store, *parts: Any) -> None:
+    for pmids in parts:
+        put(store, Rewrite(write_rows(store.load(), rows(sorted(pmids))), [], NO_PMIDS))
+
+
+def texts(store: Store) -> dict[int, str]:
+    table = store.load().to_pyarrow_table(columns=["pmid", "text"])
+    found = dict(zip(table["pmid"].to_pylist(), table["text"].to_pylist(), strict=True))
+    assert len(found) == len(table), "a PMID stands twice"
+    return found
