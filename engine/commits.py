@@ -274,7 +274,14 @@ class Committer:
         if new is not None and len(new):
             done.added.extend(write_rows(self._table, new))
             pmids = np.union1d(pmids, new["pmid"])
-        return done if self._take_over(done, pmids, transactions) else None
+        counts = {
+            "new": 0 if new is None else len(new),
+            "replaced": len(changes.replaced),
+            "revised": len(changes.patched()),
+            "deleted": len(changes.gone),
+        }
+        taken = self._take_over(done, pmids, transactions, counts=counts)
+        return done if taken else None
 
     def _take_over(
         self,
@@ -282,6 +289,7 @@ class Committer:
         pmids: np.ndarray,
         transactions: Sequence[Transaction] = (),
         data_change: bool = True,
+        counts: dict[str, int] | None = None,
     ) -> bool:
         """Make the transaction that puts written files, with news about ``pmids``, in the table.
 
@@ -289,7 +297,7 @@ class Committer:
         """
         for _ in range(_MAX_TRIES):
             try:
-                version = self._transact(done, transactions, data_change)
+                version = self._transact(done, transactions, data_change, counts or {})
             except CommitFailedError as e:
                 before, newest = self._table, self._load()
                 there = {f.path for f in stored_files(newest)}
@@ -314,9 +322,14 @@ class Committer:
         raise self._too_slow()
 
     def _transact(
-        self, done: Rewrite, transactions: Sequence[Transaction], data_change: bool
+        self,
+        done: Rewrite,
+        transactions: Sequence[Transaction],
+        data_change: bool,
+        counts: dict[str, int],
     ) -> int:
-        """Make a transaction; says the version that it makes."""
+        """Make a transaction; says the version that it makes. ``counts`` (rows by what was done
+        with them) and the run stand in the table's log."""
         sequence = (self._table.transaction_version(_APP_ID) or 0) + 1
         self._table.create_write_transaction(
             done.actions(data_change),
@@ -327,7 +340,10 @@ class Committer:
             commit_properties=CommitProperties(
                 app_transactions=[Transaction(_APP_ID, sequence), *transactions],
                 max_commit_retries=0,
-                custom_metadata={"pubmark.run_id": self._run_id},
+                custom_metadata={
+                    "pubmark.run_id": self._run_id,
+                    **{f"pubmark.{name}": str(count) for name, count in counts.items() if count},
+                },
             ),
         )
         return self._table.version() + 1

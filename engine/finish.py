@@ -18,16 +18,28 @@ from engine.checkpoint import load_checkpoint
 from engine.codecs import CODECS, Codec
 from engine.generate import GENERATED_SCHEMA
 from engine.tokenizer import Decoded, PromptTokenizer, load_tokenizer
-from schemas.annotations import ANNOTATIONS_SCHEMA
+from schemas.annotations import ANNOTATIONS_SCHEMA, FAILURES_SCHEMA
 from schemas.spans import Span
 
 _FIGURES = ("prompt_tokens", "completion_tokens", "engine", "engine_start_seconds", "started",
             "finished")  # fmt: skip
 
+FAILURE = pa.struct(
+    [
+        FAILURES_SCHEMA.field(n)
+        for n in ("stage", "reason", "start", "end", "entity_types", "completion")
+    ]
+)
+
+_MAX_FAILURES = 32
+_MAX_COMPLETION = 4_000
+"""What is kept of a citation's failed prompts: so many, and so many code points of each."""
+
 FINISHED_SCHEMA = pa.schema(
     [
         *ANNOTATIONS_SCHEMA,
         pa.field("prompt_count", pa.int32()),
+        pa.field("failures", pa.list_(FAILURE)),
         pa.field("unplaced", pa.list_(pa.struct([("reason", pa.string()), ("text", pa.string())]))),
         *(GENERATED_SCHEMA.field(n) for n in _FIGURES),
     ]
@@ -37,12 +49,12 @@ FINISHED_SCHEMA = pa.schema(
 
 @dataclass(slots=True)
 class _Found:
-    """What the completions of one citation gave. ``failures`` holds ``stage: reason`` for each
+    """What the completions of one citation gave. ``failures`` holds a FAILURE for each
     prompt that gave nothing, ``unplaced`` each mark that has no place."""
 
     mentions: dict[tuple[int, int, str], dict[str, Any]] = field(default_factory=dict)
     unplaced: list[Unplaced] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
+    failures: list[dict[str, Any]] = field(default_factory=list)
 
 
 def finish(
@@ -72,21 +84,52 @@ def finish(
                 "run_id": run_id,
                 "annotated_at": now,
                 "prompt_count": len(row["prompts"]),
+                "failures": _kept(row, found.failures),
                 "unplaced": [asdict(u) for u in found.unplaced],
             }
         )
     return pa.Table.from_pylist(rows, schema=FINISHED_SCHEMA)
 
 
-def _judge(row: dict[str, Any], failures: list[str]) -> tuple[str, str | None]:
+def _judge(row: dict[str, Any], failures: list[dict[str, Any]]) -> tuple[str, str | None]:
     """Status and error of a citation."""
     if row["error"]:  # no prompts could be made of it
         return "failed", row["error"]
     if failures:
         prompts = len(row["prompts"])
         status = "partial" if len(failures) < prompts else "failed"
-        return status, f"{failures[0]} ({len(failures)} of {prompts} prompts failed)"
+        first = f"{failures[0]['stage']}: {failures[0]['reason']}"
+        return status, f"{first} ({len(failures)} of {prompts} prompts failed)"
     return ("ok" if row["text"] else "empty"), None
+
+
+def _failure(
+    stage: str, reason: str, prompt: dict[str, Any], completion: str | None
+) -> dict[str, Any]:
+    return {
+        "stage": stage,
+        "reason": reason,
+        "start": prompt["start"],
+        "end": prompt["end"],
+        "entity_types": prompt["entity_types"],
+        "completion": completion,
+    }
+
+
+def _raw(completion: dict[str, Any], tokenizer: PromptTokenizer) -> str:
+    """What the model wrote; its token ids where they cannot be read."""
+    try:
+        return tokenizer.decode(completion["token_ids"]).text[:_MAX_COMPLETION]
+    except Exception:  # it may be what failed
+        return f"token ids {completion['token_ids']}"[:_MAX_COMPLETION]
+
+
+def _kept(row: dict[str, Any], failures: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What ``failures`` keeps of a citation."""
+    if row["error"]:
+        stage, _, reason = row["error"].partition(": ")
+        return [{"stage": stage, "reason": reason}]
+    return failures[:_MAX_FAILURES]
 
 
 def _read_completions(row: dict[str, Any], tokenizer: PromptTokenizer, codec: Codec) -> _Found:
@@ -95,12 +138,13 @@ def _read_completions(row: dict[str, Any], tokenizer: PromptTokenizer, codec: Co
     starts = [s["start"] for s in row["sentences"]]
     for prompt, completion in zip(row["prompts"], row["completions"], strict=True):
         if completion["error"]:
-            found.failures.append(f"generate: {completion['error']}")
+            found.failures.append(_failure("generate", completion["error"], prompt, None))
             continue
         try:
             mentions, unplaced = _align(row["text"], starts, prompt, completion, tokenizer, codec)
         except Exception as e:  # one prompt's trouble is its own
-            found.failures.append(f"align: {type(e).__name__}: {e}")
+            raw = _raw(completion, tokenizer)
+            found.failures.append(_failure("align", f"{type(e).__name__}: {e}", prompt, raw))
             continue
         found.unplaced += unplaced
         for mention in mentions:

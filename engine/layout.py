@@ -156,7 +156,7 @@ def stored_files(table: DeltaTable) -> list[StoredFile]:
 
 def touched(files: Iterable[StoredFile], pmids: np.ndarray) -> list[StoredFile]:
     """The files whose range holds one of ``pmids`` (sorted)."""
-    return [f for f in files if len(_between(pmids, f.low, f.high))]
+    return [f for f in files if len(between(pmids, f.low, f.high))]
 
 
 def write_rows(table: DeltaTable, rows: pa.Table) -> list[AddAction]:
@@ -193,6 +193,11 @@ def rewrite(table: DeltaTable, changes: Changes) -> Rewrite:
         removed=[f for f, _, _ in made],
         found=np.sort(np.concatenate([NO_PMIDS, *(found for _, _, found in made)])),
     )
+
+
+def loose_files(table: DeltaTable) -> int:
+    """How many files :func:`compact` would put together with others."""
+    return len(_well_laid(stored_files(table))[1])
 
 
 def compact(table: DeltaTable) -> Rewrite | None:
@@ -319,7 +324,7 @@ def _rewrite_file(
     fs: FileSystem, changes: Changes, pmids: np.ndarray, file: StoredFile
 ) -> list[tuple[StoredFile, list[AddAction], np.ndarray]]:
     """One file, without the rows that go and with those that come; nothing if none is in it."""
-    asked = _between(pmids, file.low, file.high)
+    asked = between(pmids, file.low, file.high)
     found = np.intersect1d(_read_pmids(fs, file.path), asked)
     if not len(found):
         return []
@@ -393,7 +398,8 @@ def _range(rows: pa.Table, low: int, high: int) -> pa.Table:
     return rows.slice(start, end - start)
 
 
-def _between(pmids: np.ndarray, low: int, high: int) -> np.ndarray:
+def between(pmids: np.ndarray, low: int, high: int) -> np.ndarray:
+    """Those of ``pmids`` (sorted) from ``low`` to ``high``."""
     return pmids[np.searchsorted(pmids, low) : np.searchsorted(pmids, high, "right")]
 
 
@@ -401,7 +407,7 @@ def _among(values: np.ndarray, keys: np.ndarray) -> np.ndarray:
     """Which of ``values`` are in ``keys`` (sorted)."""
     if not len(keys) or not len(values):
         return np.zeros(len(values), bool)
-    return np.isin(values, _between(keys, values.min(), values.max()))
+    return np.isin(values, between(keys, values.min(), values.max()))
 
 
 def _overlap(one: StoredFile, other: StoredFile) -> bool:
@@ -433,7 +439,7 @@ def _ranges(
             continue
         base = lying[slot]
         before, after = falling[falling < base.low], falling[falling > base.high]
-        inside = _between(falling, base.low, base.high)
+        inside = between(falling, base.low, base.high)
         for gap in (before, after):
             if len(gap) >= ROWS_PER_FILE // 2:
                 yield from ((None, *ends) for ends in _cut(gap))

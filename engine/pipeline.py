@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
+from deltalake import DeltaTable
 from ray.data import ActorPoolStrategy, Dataset
 from ray.data.block import Block, BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
@@ -24,9 +25,11 @@ from engine.backends.base import EngineSettings
 from engine.cluster import pool_resources
 from engine.finish import finish
 from engine.generate import EngineActor
+from engine.layout import between, stored_files, touched
 from engine.prepare import prepare
 from engine.sources.read import SCAN_SCHEMA, read_citations, scan_shard
 from engine.sources.shards import Shard
+from engine.stored import read_stored
 from schemas.annotations import METADATA_COLUMNS
 from schemas.citation import CITATION_SCHEMA
 from schemas.config import EngineOptions
@@ -72,7 +75,9 @@ def plan_engines(options: EngineOptions, batch_citations: int = 16) -> tuple[Eng
 
 def scan(shards: list[Shard]) -> pa.Table:
     """The keys of all shards, one row of SCAN_SCHEMA each, read in parallel."""
-    dataset = _read(shards, [partial(_scan, s, i) for i, s in enumerate(shards)], SCAN_SCHEMA)
+    dataset = _read(
+        [s.uri for s in shards], [partial(_scan, s, i) for i, s in enumerate(shards)], SCAN_SCHEMA
+    )
     tables = list(dataset.iter_batches(batch_size=None, batch_format="pyarrow"))
     return pa.concat_tables(t.cast(SCAN_SCHEMA) for t in tables)
 
@@ -86,7 +91,21 @@ def prepared(
         partial(_citations, shard, np.packbits(mask), len(mask), batch_citations)
         for shard, mask in chosen
     ]
-    citations = _read([s for s, _ in chosen], reads, CITATION_SCHEMA)
+    citations = _read([s.uri for s, _ in chosen], reads, CITATION_SCHEMA)
+    return _prepared(citations, annotator.checkpoint.ref, annotator.task, batch_citations)
+
+
+def prepared_rows(
+    table: DeltaTable, pmids: np.ndarray, annotator: Annotator, batch_citations: int
+) -> Dataset:
+    """Citations of the table (``pmids``, sorted) with their prompts, from their stored texts."""
+    files = touched(stored_files(table), pmids)
+    reads: list[Callable[[], Iterable[Block]]] = [
+        partial(read_stored, table.table_uri, f.path, between(pmids, f.low, f.high),
+                batch_citations)
+        for f in files
+    ]  # fmt: skip
+    citations = _read([f.path for f in files], reads, CITATION_SCHEMA)
     return _prepared(citations, annotator.checkpoint.ref, annotator.task, batch_citations)
 
 
@@ -110,7 +129,7 @@ def read_metadata(shards: list[Shard], revised: list[np.ndarray]) -> Iterator[pa
     reads: list[Callable[[], Iterable[Block]]] = [
         partial(_metadata, shard, np.packbits(mask), len(mask)) for shard, mask in chosen
     ]
-    dataset = _read([s for s, _ in chosen], reads, schema)
+    dataset = _read([s.uri for s, _ in chosen], reads, schema)
     yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow")
 
 
@@ -222,21 +241,21 @@ def _metadata(shard: Shard, packed: np.ndarray, count: int) -> Iterable[Block]:
 
 
 def _read(
-    shards: list[Shard], reads: list[Callable[[], Iterable[Block]]], schema: pa.Schema
+    uris: list[str], reads: list[Callable[[], Iterable[Block]]], schema: pa.Schema
 ) -> Dataset:
     return ray.data.read_datasource(
-        _ShardSource(shards, reads, schema), override_num_blocks=max(1, len(shards))
+        _FileSource(uris, reads, schema), override_num_blocks=max(1, len(uris))
     )
 
 
-class _ShardSource(Datasource):
-    """One read task per shard, which yields blocks while it reads."""
+class _FileSource(Datasource):
+    """One read task per file, which yields blocks while it reads."""
 
     def __init__(
-        self, shards: list[Shard], reads: list[Callable[[], Iterable[Block]]], schema: pa.Schema
+        self, uris: list[str], reads: list[Callable[[], Iterable[Block]]], schema: pa.Schema
     ):
         super().__init__()
-        self._shards, self._reads, self._schema = shards, reads, schema
+        self._uris, self._reads, self._schema = uris, reads, schema
 
     def get_name(self) -> str:
         return "Citations"
@@ -246,6 +265,6 @@ class _ShardSource(Datasource):
 
     def get_read_tasks(self, parallelism: int, *args: Any, **kwargs: Any) -> list[ReadTask]:
         return [
-            ReadTask(read, BlockMetadata(None, None, None, (shard.uri,)), schema=self._schema)
-            for shard, read in zip(self._shards, self._reads, strict=True)
+            ReadTask(read, BlockMetadata(None, None, None, (uri,)), schema=self._schema)
+            for uri, read in zip(self._uris, self._reads, strict=True)
         ]

@@ -18,7 +18,9 @@ from engine.layout import filesystem, with_pmids
 from schemas.annotations import (
     ANNOTATIONS_SCHEMA,
     ANNOTATORS_SCHEMA,
+    FAILURES_SCHEMA,
     FILES_SCHEMA,
+    ROLLOUTS_SCHEMA,
     RUNS_SCHEMA,
     SCHEMA_VERSION,
 )
@@ -29,7 +31,12 @@ TABLES = {
     "annotators": ANNOTATORS_SCHEMA,
     "runs": RUNS_SCHEMA,
 }
-LATER_TABLES = {"files": FILES_SCHEMA, "staged": ANNOTATIONS_SCHEMA}
+LATER_TABLES = {
+    "files": FILES_SCHEMA,
+    "failures": FAILURES_SCHEMA,
+    "rollouts": ROLLOUTS_SCHEMA,
+    "staged": ANNOTATIONS_SCHEMA,
+}
 """Made when there is something to put in. ``staged``: rows that wait for those they replace to be
 taken out, see commits.py."""
 

@@ -32,6 +32,7 @@ from schemas.config import (
     load_config,
 )
 from schemas.errors import PubmarkError
+from schemas.refresh import CompareConfig, HistoryConfig, RefreshConfig, ReplayConfig
 
 app = typer.Typer(
     help="Annotate PubMed with biomedical entities, using a language model tuned to mark them.",
@@ -244,6 +245,222 @@ def mirror(
             result = run(settings, report)
         print(json.dumps(summary(result)) if as_json else describe(result, settings))
         raise typer.Exit(exit_code(result))
+
+
+@app.command()
+def refresh(
+    config: Annotated[str, typer.Option(help="A YAML file: jobs/configs/refresh.yaml is one.")],
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """One scheduled turn: fetch, annotate what is new, delete, make stale rows anew, compact.
+
+    Safe to start every hour: with nothing to do it ends in seconds, and a turn that finds another
+    one at it leaves it alone.
+
+    Exit codes: 0 done, or nothing to do, or another turn goes on; 1 failed, what was committed
+    stays; 2 wrong config, nothing started; 3 done, with problems: a file could not be had or was
+    damaged, citations failed, or the checkpoint was refused; 130 interrupted. After 1, 3 and 130
+    the next turn goes on from there.
+
+    Example: pubmark refresh --config refresh.yaml
+    """
+    with _session(verbose):
+        settings = load_config(RefreshConfig, config, {})
+        from jobs.progress import progress_bar
+        from jobs.refresh import describe, run
+
+        with redirect_stdout(sys.stderr), progress_bar(_stderr) as reporter:
+            result = run(settings, reporter, verbose)
+        print(
+            json.dumps(result.summary(), ensure_ascii=False)
+            if as_json
+            else describe(result, settings.to)
+        )
+        raise typer.Exit(result.exit_code())
+
+
+@app.command()
+def compare(
+    checkpoint: Annotated[
+        str | None, typer.Option(help="The new checkpoint: a directory, URI or hub id.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="The old one. [default: the one that made the table]")
+    ] = None,
+    table: Annotated[
+        str | None, typer.Option("--from", help="Root of the tables whose citations are sampled.")
+    ] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(help="Or files, directories or globs of citations; may be given often."),
+    ] = None,
+    sample: Annotated[int | None, typer.Option(help="How many citations. [default: 500]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the sample.")] = None,
+    corpus: Annotated[
+        list[str] | None, typer.Option(help="Gold examples that both are scored on as well.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="train, dev or test. [default: test]")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Score at most so many examples of each corpus.")
+    ] = None,
+    entity_types: Annotated[
+        str | None, typer.Option(help="Which entity types, by comma. [default: those of both]")
+    ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(help="vllm, transformers, or package.module:Class. [default: vllm]"),
+    ] = None,
+    engines: Annotated[
+        str | None, typer.Option(metavar="N|MIN:MAX", help="How many engines. [default: 1]")
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option(help="A YAML file with any of these; options win over it.")
+    ] = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Compare two checkpoints on a sample of citations: mentions added, lost and moved, by type.
+
+    The old one runs twice, which says how much is noise: what a table holds is its first run.
+    Prints Markdown.
+
+    Exit codes: 0 done; 1 failed; 2 wrong usage, nothing started; 3 done, but a text failed.
+
+    Examples:
+
+        pubmark compare --checkpoint new/ --from annotations
+
+        pubmark compare --checkpoint new/ --against old/ --source pubmed26n1400.xml.gz --json
+    """
+    with _session(verbose):
+        given = {
+            "checkpoint": checkpoint,
+            "against": against,
+            "table": table,
+            "sources": source or None,
+            "sample": sample,
+            "seed": seed,
+            "corpora": corpus or None,
+            "split": split,
+            "limit": limit,
+            "entity_types": _split(entity_types),
+            "backend": backend,
+            "engines": engines,
+        }
+        settings = load_config(
+            CompareConfig, config, {k: v for k, v in given.items() if v is not None}
+        )
+        from jobs.compare import describe, run, to_markdown
+        from jobs.progress import progress_bar
+
+        with redirect_stdout(sys.stderr), progress_bar(_stderr) as reporter:
+            result = run(settings, reporter, verbose)
+        _stderr.print(describe(result), markup=False, soft_wrap=True)
+        print(json.dumps(result.summary()) if as_json else to_markdown(result.found))
+        raise typer.Exit(result.exit_code())
+
+
+@app.command()
+def replay(
+    to: Annotated[str | None, typer.Option(help="Root of the tables.")] = None,
+    reason: Annotated[
+        str | None, typer.Option(help="Only where the error says this: generate, timeout, …")
+    ] = None,
+    status: Annotated[
+        str | None,
+        typer.Option(metavar="STATUS,…", help="Which statuses. [default: failed,partial]"),
+    ] = None,
+    pmid: Annotated[
+        list[int] | None, typer.Option(help="Only this citation; may be given several times.")
+    ] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Another checkpoint. [default: the table's own]")
+    ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(help="vllm, transformers, or package.module:Class. [default: vllm]"),
+    ] = None,
+    engines: Annotated[
+        str | None, typer.Option(metavar="N|MIN:MAX", help="How many engines. [default: 1]")
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="auto, bfloat16, float16 or float32. [default: that of the weights]"),
+    ] = None,
+    max_failed: Annotated[
+        float | None,
+        typer.Option(help="Share that may fail again before exit code 3. [default: 0]"),
+    ] = None,
+    dry_run: Annotated[
+        bool | None, typer.Option("--dry-run", help="Only say what would be replayed.")
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option(help="A YAML file with any of these; options win over it.")
+    ] = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Do citations again that failed, or failed in part, from the texts that the table holds.
+
+    What failed, at which stage, why, and what the model wrote: `pubmark sql` has it in `failures`.
+
+    Exit codes: 0 done; 1 failed; 2 wrong usage, or no text is stored; 3 done, but citations failed
+    again or had no text; 130 interrupted, with what was finished committed.
+
+    Examples:
+
+        pubmark replay --to annotations --reason generate
+
+        pubmark replay --to annotations --pmid 31452104 --backend transformers --dtype float32
+    """
+    with _session(verbose):
+        given = {
+            "to": to,
+            "reason": reason,
+            "status": _split(status),
+            "pmids": pmid or None,
+            "checkpoint": checkpoint,
+            "backend": backend,
+            "engines": engines,
+            "dtype": dtype,
+            "max_failed": max_failed,
+            "dry_run": dry_run,
+        }
+        settings = load_config(
+            ReplayConfig, config, {k: v for k, v in given.items() if v is not None}
+        )
+        from jobs.progress import progress_bar
+        from jobs.replay import describe, run
+
+        with redirect_stdout(sys.stderr), progress_bar(_stderr) as reporter:
+            result = run(settings, reporter, verbose)
+        print(json.dumps(result.summary()) if as_json else describe(result, settings.to))
+        raise typer.Exit(result.exit_code(settings.max_failed))
+
+
+@app.command()
+def history(
+    source: From,
+    limit: Annotated[int, typer.Option(help="The last so many runs.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Show what each run changed, the last first, and how many rows are of which annotator.
+
+    A run without a known outcome has crashed, goes on, or only compacted.
+
+    Example: pubmark history --from annotations
+    """
+    with _session():
+        from jobs.history import describe, run, to_table
+
+        found = run(load_config(HistoryConfig, None, {"source": source, "limit": limit}))
+        if as_json:
+            print(json.dumps(found.summary()))
+        else:
+            # Where it is not a terminal nothing is cut to a width of its own.
+            Console(width=None if sys.stdout.isatty() else 200).print(to_table(found))
+            print(describe(found))
 
 
 @app.command()
@@ -513,15 +730,28 @@ def sql(
         Literal["table", "csv", "jsonl"] | None,
         typer.Option("--format", help="[default: table on a terminal, csv elsewhere]"),
     ] = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VERSION|TIME", help="annotations and mentions as they were (see history)."
+        ),
+    ] = None,
 ) -> None:
-    """Query the tables: views annotations, mentions (a row each), annotators, runs.
+    """Query the tables: views annotations, mentions (a row each), annotators, runs; and files,
+    failures, rollouts where there are any.
 
-    Example: pubmark sql "SELECT entity_type, count(*) FROM mentions GROUP BY 1" --from annotations
+    Examples:
+
+        pubmark sql "SELECT entity_type, count(*) FROM mentions GROUP BY 1" --from annotations
+
+        pubmark sql "SELECT count(*) FROM mentions" --from annotations --as-of 2026-03-01
     """
     with _session():
         from jobs.sql import run, write
 
-        result = run(load_config(SqlConfig, None, {"query": query, "source": source}))
+        result = run(
+            load_config(SqlConfig, None, {"query": query, "source": source, "as_of": as_of})
+        )
         write(result, form or ("table" if sys.stdout.isatty() else "csv"), sys.stdout)
 
 

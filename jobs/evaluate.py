@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -12,15 +12,15 @@ from typing import Any, TypeVar
 from ray.exceptions import RayError
 from rich.table import Table
 
-from engine import pipeline
 from engine.annotator import Annotator, make_annotator
 from engine.backends import backend_class
 from engine.checkpoint import EMBEDDED, Checkpoint, load_checkpoint
 from engine.cluster import connected, describe_failure
 from engine.few_shot import draw_shots, few_shot_checkpoint, sentences
-from engine.figures import Figures, Reporter
-from engine.gold import GoldText, read_gold, to_citations
+from engine.figures import Reporter
+from engine.gold import GoldText, read_gold
 from engine.interrupts import Interrupts
+from engine.predicting import asked_types, gold_texts, predict, score_gold
 from engine.predictions import read_pairs
 from engine.prepare import load_prompter
 from engine.scoring import METRICS, Interval, ScoreRow, Tally
@@ -32,10 +32,6 @@ from schemas.task import Task
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-_CITATIONS, _SENTENCES = 16, 128
-"""How many texts travel together: about as many prompts either way, so that sentences keep an
-engine as busy as citations do."""
 
 
 @dataclass
@@ -141,11 +137,8 @@ def _compare(config: EvaluateConfig, gold: str, predictions: str) -> EvaluateRes
 def _evaluate(config: EvaluateConfig, reporter: Reporter, verbose: bool) -> EvaluateResult:
     with ExitStack() as stack:
         annotator, gold = _check(config, stack)
-        asked = {
-            i: text.annotated_types & set(annotator.task.entity_types)
-            for i, text in enumerate(gold)
-        }
-        if not any(asked.values()):
+        asked = asked_types(gold, annotator.task)
+        if not any(asked):
             raise _nothing_in_common(gold, annotator.task)
         result = EvaluateResult(
             of=annotator.checkpoint.manifest.name, annotator=annotator.fingerprint, texts=len(gold)
@@ -156,12 +149,9 @@ def _evaluate(config: EvaluateConfig, reporter: Reporter, verbose: bool) -> Eval
             predicted = _annotate(config, annotator, gold, asked, result, reporter)
         except RayError as e:
             raise JobError(f"evaluate: {describe_failure(e)}") from e
-    tally = Tally()
-    for i, text in enumerate(gold):
-        tally.add(text.corpus, text.document, text.mentions, predicted.get(i, []), asked[i])
-        result.unmarked.update(
-            m.entity_type for m in text.mentions if m.entity_type not in asked[i]
-        )
+    tally = score_gold(gold, asked, predicted)
+    for text, types in zip(gold, asked, strict=True):
+        result.unmarked.update(m.entity_type for m in text.mentions if m.entity_type not in types)
     result.unscored = tally.unscored
     result.rows = tally.rows(config.replicates, config.seed)
     return result
@@ -234,58 +224,21 @@ def _annotate(
     config: EvaluateConfig,
     annotator: Annotator,
     gold: list[GoldText],
-    asked: dict[int, frozenset[str]],
+    asked: list[frozenset[str]],
     result: EvaluateResult,
     reporter: Reporter,
 ) -> dict[int, list[TypedSpan]]:
-    """What the pipeline finds in each gold text, by its number.
-
-    A text is asked about the types that it is scored for, where each has a prompt of its own;
-    where one prompt asks for all, it is the same as in ``annotate``.
-    """
-    groups: dict[tuple[bool, frozenset[str]], list[tuple[int, GoldText]]] = defaultdict(list)
-    each = annotator.task.ask == "each"
-    for i, text in enumerate(gold):
-        if asked[i]:
-            types = asked[i] if each else frozenset(annotator.task.entity_types)
-            groups[text.is_sentence, types].append((i, text))
-    batch_texts = _SENTENCES if all(sentence for sentence, _ in groups) else _CITATIONS
-    settings, pool = pipeline.plan_engines(config, batch_texts)
-    first, *others = (
-        pipeline.prepared_texts(
-            to_citations(texts),
-            annotator.checkpoint.ref,
-            annotator.task.only(sorted(types)),
-            batch_texts,
-            one_sentence=sentence,
-        )
-        for (sentence, types), texts in groups.items()
-    )
-    texts = first.union(*others) if others else first
-    planned = sum(map(len, groups.values()))
-    reporter.planned(planned)
-    figures = Figures()
-    predicted: dict[int, list[TypedSpan]] = {}
-    for batch in pipeline.annotate(
-        texts, annotator, config.backend, settings, pool, run_id="evaluate", store_text=False
-    ):
-        figures.add(batch)
-        for row in batch.select(["pmid", "mentions", "sentences", "error"]).to_pylist():
-            predicted[row["pmid"]] = [
-                TypedSpan(m["start"], m["end"], m["entity_type"]) for m in row["mentions"]
-            ]
-            result.sentences += len(row["sentences"])
-            if row["error"]:
-                text = gold[row["pmid"]]
-                logger.warning("%s, document %s: %s", text.corpus, text.document, row["error"])
-        reporter.progressed(figures)
-    if not figures.rows == len(predicted) == planned:
-        raise JobError(f"{planned} texts were planned, {figures.rows} came back")
+    """What the pipeline finds in each gold text, by its number."""
+    found = predict(gold_texts(gold, asked, annotator.task), annotator, config, reporter)
+    for i, error in found.errors.items():
+        logger.warning("%s, document %s: %s", gold[i].corpus, gold[i].document, error)
+    figures = found.figures
+    result.sentences = found.sentences
     result.prompts = figures.prompts
     result.failed, result.partial = figures.statuses["failed"], figures.statuses["partial"]
     result.unplaced = figures.unplaced
     result.generating_seconds = figures.generating_seconds()
-    return predicted
+    return found.mentions
 
 
 _COLUMNS = ("corpus", "type", "texts", "gold", "predicted", "P", "R", "F1", "95%", "±1 F1",

@@ -31,7 +31,7 @@ def run(config: SqlConfig) -> QueryResult:
     Raises:
         UsageError: if there is no table, or DuckDB does not accept the query.
     """
-    db = open_views(config.source)
+    db = open_views(config.source, config.as_of)
     try:
         db.execute(config.query)
     except duckdb.Error as e:

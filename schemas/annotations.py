@@ -89,6 +89,43 @@ FILES_SCHEMA = pa.schema(
 """One row is what one file said: ``pmids`` of its citations, and those that it ``deleted``. It
 counts once a transaction of ``annotations`` has taken the file in: see engine/ledger.py."""
 
+FAILURES_SCHEMA = pa.schema(
+    [
+        pa.field("pmid", pa.int64(), nullable=False),
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("annotator", pa.string()),
+        pa.field("annotated_at", pa.timestamp("us", tz="UTC")),
+        pa.field("stage", pa.string()),
+        pa.field("reason", pa.string()),
+        pa.field("start", pa.int32()),
+        pa.field("end", pa.int32()),
+        pa.field("entity_types", pa.list_(pa.string())),
+        pa.field("completion", pa.string()),
+    ]
+)
+"""One row is one failed prompt, which asked for ``entity_types`` in ``text[start:end]``: null where
+a citation could not be made into prompts. ``stage`` is ``prompt``, ``generate`` or ``align``.
+``completion`` is what the model wrote, cut off after some thousand code points; null where nothing
+came. The citation's row is still the one that it is about if that has the same ``run_id``.
+"""
+
+ROLLOUTS_SCHEMA = pa.schema(
+    [
+        pa.field("annotator", pa.string(), nullable=False),
+        pa.field("against", pa.string()),
+        pa.field("decision", pa.string()),
+        pa.field("decided_at", pa.timestamp("us", tz="UTC")),
+        pa.field("run_id", pa.string()),
+        pa.field("gate", pa.string()),
+        pa.field("reasons", pa.list_(pa.string())),
+        pa.field("report", pa.string()),
+    ]
+)
+"""One row is one decision of a gate: whether the rows of the annotator ``against`` (null: no rows
+yet) may be made anew by ``annotator``. ``decision`` is ``accepted`` or ``refused``, with
+``reasons``. ``gate`` is the digest of what was asked: the same question is not asked twice.
+``report`` is the JSON of what was measured."""
+
 _COUNTS = ("read", "annotated", "settled", "revised", "empty", "partial", "failed", "deleted",
            "rejected", "damaged", "mentions", "prompts", "prompt_tokens",
            "completion_tokens")  # fmt: skip

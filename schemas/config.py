@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_args
 from urllib.parse import urlsplit
 
 import yaml
@@ -23,6 +23,7 @@ _STRICT = ConfigDict(frozen=True, extra="forbid")
 
 C = TypeVar("C", bound=BaseModel)
 
+MirrorKind = Literal["baseline", "updates"]
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 
 
@@ -78,7 +79,17 @@ class EngineOptions(BaseModel):
         return Engines.parse(str(value)) if isinstance(value, str | int) else value
 
 
-class AnnotateConfig(EngineOptions):
+class WriteOptions(EngineOptions):
+    """How the rows that a job annotates are stored."""
+
+    store_text: bool = Field(True, description="Store each citation's text beside its mentions.")
+    commit_every_seconds: float = Field(60.0, gt=0, description="Seconds between commits.")
+    commit_every_rows: int = Field(
+        50_000, ge=1, description="Citations after which a commit is made at once."
+    )
+
+
+class AnnotateConfig(WriteOptions):
     """``pubmark annotate``."""
 
     sources: list[str] = Field(
@@ -104,11 +115,6 @@ class AnnotateConfig(EngineOptions):
         0.0, ge=0, le=1, description="Share of citations that may fail before exit code 3."
     )
     dry_run: bool = Field(False, description="Only count what would be done.")
-    store_text: bool = Field(True, description="Store each citation's text beside its mentions.")
-    commit_every_seconds: float = Field(60.0, gt=0, description="Seconds between commits.")
-    commit_every_rows: int = Field(
-        50_000, ge=1, description="Citations after which a commit is made at once."
-    )
 
     @field_validator("retry")
     @classmethod
@@ -249,6 +255,9 @@ class SqlConfig(BaseModel):
 
     query: str = Field(description="A query in DuckDB's SQL.")
     source: str = Field(description="Root of the tables.")
+    as_of: str | None = Field(
+        None, description="A version of `annotations`, or a time (ISO 8601; UTC unless it says so)."
+    )
 
 
 class ExportConfig(BaseModel):
@@ -275,12 +284,11 @@ class ExportConfig(BaseModel):
         return value
 
 
-class MirrorConfig(BaseModel):
-    """``pubmark mirror``."""
+class MirrorOptions(BaseModel):
+    """How NLM's files are fetched, and where to."""
 
     model_config = _STRICT
 
-    kind: Literal["baseline", "updates"] = Field(description="Which of NLM's sets of files.")
     to: str = Field(min_length=1, description="Directory or URI that the files go to.")
     source: str = Field(
         "https://ftp.ncbi.nlm.nih.gov/pubmed",
@@ -290,9 +298,6 @@ class MirrorConfig(BaseModel):
     retries: int = Field(
         8, ge=0, description="Attempts that bring nothing, after the first, before a file is left."
     )
-    limit: int | None = Field(None, ge=1, description="Fetch at most so many files.")
-    verify: bool = Field(False, description="Hash again every file that is there.")
-    dry_run: bool = Field(False, description="Only say what would be fetched.")
     backoff_seconds: float = Field(
         1.0, ge=0, description="Unit of the growing pauses between attempts."
     )
@@ -309,6 +314,15 @@ class MirrorConfig(BaseModel):
                 "expected an http:// or https:// URL; NLM serves its FTP folders by https too"
             )
         return value
+
+
+class MirrorConfig(MirrorOptions):
+    """``pubmark mirror``."""
+
+    kind: MirrorKind = Field(description="Which of NLM's sets of files.")
+    limit: int | None = Field(None, ge=1, description="Fetch at most so many files.")
+    verify: bool = Field(False, description="Hash again every file that is there.")
+    dry_run: bool = Field(False, description="Only say what would be fetched.")
 
 
 class _Loader(yaml.SafeLoader):
@@ -364,6 +378,7 @@ def _model_at(model: type[BaseModel], keys: tuple[int | str, ...]) -> type[BaseM
     for key in keys:
         field = model.model_fields.get(str(key))
         inner = field.annotation if field else None
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            model = inner
+        for kind in (inner, *get_args(inner)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                model = kind
     return model

@@ -35,10 +35,12 @@ _LOG_SECONDS = 60.0
 
 @dataclass(slots=True)
 class Mirrored:
-    """What one run did. ``bytes`` is what came over the network for files; ``to_fetch`` and
-    ``to_fetch_bytes`` (as rounded in the index, None where it gives no sizes) are its plan."""
+    """What one run did. ``last`` is the last file listed; ``bytes`` is what came over the
+    network for files; ``to_fetch`` and ``to_fetch_bytes`` (as rounded in the index, None where it
+    gives no sizes) are its plan."""
 
     listed: int = 0
+    last: str | None = None
     fetched: list[str] = field(default_factory=list)
     settled: int = 0
     failed: dict[str, str] = field(default_factory=dict)
@@ -93,6 +95,7 @@ class Mirror:
         try:
             listing = self._list()
             result.listed = len(listing)
+            result.last = listing[-1].name if listing else None
             with nullcontext() if dry_run else self._target.held(f"mirror-{self._kind}"):
                 self._mirror(listing, limit, verify, dry_run)
         except KeyboardInterrupt:

@@ -9,6 +9,7 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,8 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
                     row | {
                         "sentences": [], "mentions": [], "status": "ok", "error": None,
                         "annotator": annotator.fingerprint, "run_id": _[3],
-                        "annotated_at": job.datetime.now(job.UTC), "prompt_count": 1,
+                        "annotated_at": datetime.now(UTC), "prompt_count": 1,
+                        "failures": [],
                         "prompt_tokens": 1, "completion_tokens": 1, "unplaced": [], "engine": "e",
                         "engine_start_seconds": 0.0, "started": 0.0, "finished": 1.0,
                     }
@@ -200,7 +202,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     for function in (scan, prepared, annotate, read_metadata, count_prompts):
         monkeypatch.setattr(pipeline, function.__name__, function)
     monkeypatch.setattr(job, "connected", lambda verbose: nullcontext())
-    monkeypatch.setattr(job, "pool_resources", lambda *_: (1.0, 0.0, 1))
+    monkeypatch.setattr(pipeline, "pool_resources", lambda *_: (1.0, 0.0, 1))
 
 
 @pytest.fixture

@@ -1,0 +1,53 @@
+"""Digests of large files, remembered on this machine: an hourly job must not read them each time.
+
+A file is known by its place, size and time of change. The cache can be lost, or be shared by
+processes: what is not in it is computed.
+"""
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+_SETTLED_S = 2.0
+"""A file that changed so lately may change again within the same tick of its clock."""
+
+
+def remembered(
+    kind: str, place: str, size: int, changed: object, compute: Callable[[], str]
+) -> str:
+    """The digest of a file, from the cache or computed. ``changed`` is a time in nanoseconds, or
+    whatever a store says that differs with the content; None: not known, nothing is remembered."""
+    if changed is None or (isinstance(changed, int) and time.time() - changed / 1e9 < _SETTLED_S):
+        return compute()
+    key = json.dumps([kind, place, size, str(changed)])
+    try:
+        with closing(_open()) as db, db:
+            row = db.execute("SELECT digest FROM digests WHERE key = ?", (key,)).fetchone()
+            if row:
+                return str(row[0])
+            digest = compute()
+            db.execute("INSERT OR REPLACE INTO digests VALUES (?, ?)", (key, digest))
+            return digest
+    except (sqlite3.Error, OSError):  # a full or read-only disk: it only costs time
+        return compute()
+
+
+def changed_at(info: dict[str, Any]) -> object:
+    """What an fsspec ``info`` says that changes with a file."""
+    for name in ("ETag", "etag", "mtime", "LastModified", "last_modified"):
+        if (value := info.get(name)) is not None:
+            return int(value * 1e9) if isinstance(value, float) else value
+    return None
+
+
+def _open() -> sqlite3.Connection:
+    cache = Path(os.environ.get("PUBMARK_CACHE", "~/.cache/pubmark")).expanduser()
+    cache.mkdir(parents=True, exist_ok=True)
+    db = sqlite3.connect(cache / "digests.sqlite", timeout=10)
+    db.execute("CREATE TABLE IF NOT EXISTS digests (key TEXT PRIMARY KEY, digest TEXT)")
+    return db

@@ -1,0 +1,122 @@
+"""``pubmark replay``: citations that failed, done again from their stored texts."""
+
+from dataclasses import dataclass
+
+from engine.annotator import Annotator, make_annotator
+from engine.annotators import refuse_other_task
+from engine.backends import backend_class
+from engine.checkpoint import load_checkpoint
+from engine.cluster import connected
+from engine.figures import Reporter
+from engine.interrupts import Interrupts
+from engine.reannotating import reannotate
+from engine.rollout import current_annotator, restore_annotator
+from engine.runs import RunResult
+from engine.store import Store, open_dataset
+from engine.stored import Found, count_annotators, with_status
+from engine.turns import new_run_id
+from schemas.errors import UsageError
+from schemas.refresh import ReplayConfig
+
+
+@dataclass(frozen=True)
+class ReplayResult:
+    """The run, and what it was about: ``found`` rows, of which ``textless`` have no stored text and
+    were left; None of ``run`` if nothing was to do."""
+
+    found: int
+    textless: int
+    run: RunResult | None = None
+
+    def summary(self) -> dict[str, object]:
+        """The object that ``--json`` prints."""
+        done = self.run.summary() if self.run else {}
+        return {"found": self.found, "textless": self.textless, **done}
+
+    def exit_code(self, max_failed: float) -> int:
+        """0, 3 or 130: what has no text, or failed again, is 3."""
+        code = self.run.exit_code(strict=False, max_failed=max_failed) if self.run else 0
+        return code or (3 if self.textless else 0)
+
+
+def run(
+    config: ReplayConfig, reporter: Reporter | None = None, verbose: bool = False
+) -> ReplayResult:
+    """Annotate again what failed, and is as asked for.
+
+    Raises:
+        UsageError: before anything is started; also if no citation found has a stored text.
+        JobError: if the run failed; what was committed before stays.
+    """
+    store = Store(config.to)
+    store.check()
+    if not store.exists():
+        raise UsageError(f"{config.to}: holds no tables of pubmark")
+    backend_class(config.backend)
+    annotator = _annotator(store, config.checkpoint)
+    refuse_other_task(store, annotator)
+    found = _find(store, config)
+    if found.textless and not len(found.pmids):
+        raise UsageError(
+            f"{config.to}: {found.textless:,} citations are as asked for, and none has its text in "
+            "the table; run `pubmark annotate` on their sources with --retry "
+            + ",".join(config.status)
+        )
+    every = len(found.pmids) + found.textless
+    if config.dry_run or not every:
+        return ReplayResult(every, found.textless)
+    result = RunResult(new_run_id())
+    with connected(verbose), Interrupts() as interrupts:
+        reannotate(
+            "replay",
+            lambda table: found,
+            annotator,
+            config,
+            store,
+            result,
+            interrupts,
+            reporter or Reporter(),
+            retry=config.status,
+        )
+    return ReplayResult(every, found.textless, result)
+
+
+def describe(result: ReplayResult, target: str) -> str:
+    """What was done, for a person."""
+    lines = [f"{result.found:,} citations are as asked for"]
+    if result.textless:
+        lines.append(
+            f"{result.textless:,} of them have no text in the table; `pubmark annotate` with "
+            "--retry does them again from their sources"
+        )
+    if done := result.run:
+        well = done.annotated - done.failed - done.partial
+        lines.append(
+            f"{done.annotated:,} done again: {well:,} well now, {done.partial:,} in part, "
+            f"{done.failed:,} failed"
+        )
+        lines.append(f"{done.outcome}: run {done.run_id}, table {target}")
+    return "\n".join(lines)
+
+
+def _annotator(store: Store, checkpoint: str | None) -> Annotator:
+    """The annotator of most rows; or of a checkpoint, for the table's entity types."""
+    fingerprint = current_annotator(store, count_annotators(store.load()))
+    if fingerprint is None:
+        raise UsageError(f"{store.root}: has no rows")
+    if checkpoint is None:
+        try:
+            return restore_annotator(store, fingerprint)
+        except UsageError as e:
+            raise UsageError(f"{e}; name one with --checkpoint") from e
+    known = open_dataset(store.load("annotators")).to_table(columns=["annotator", "entity_types"])
+    types = next(r["entity_types"] for r in known.to_pylist() if r["annotator"] == fingerprint)
+    made = load_checkpoint(checkpoint)
+    try:
+        return make_annotator(made, made.manifest.task.only(types))
+    except ValueError as e:
+        raise UsageError(f"checkpoint {checkpoint}: {e}") from e
+
+
+def _find(store: Store, config: ReplayConfig) -> Found:
+    return with_status(store.load(), config.status, config.reason, config.pmids)
