@@ -8,6 +8,7 @@ it differ: batching changes a real engine's numbers a little.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -113,6 +114,8 @@ def _side(annotator: Annotator, found: Predicted, gold: Sequence[GoldText]) -> S
                     (bounds.low, bounds.high) if bounds else None,
                 )
             )
+        if scores and all(s.entity_type for s in scores):  # of one type no total is made
+            scores.insert(0, replace(scores[0], entity_type=None))
     return Side(
         annotator.checkpoint.manifest.name,
         annotator.fingerprint,

@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable, WriterProperties, write_deltalake
 from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import DeltaError, TableNotFoundError
-from pyarrow.dataset import Dataset
+from pyarrow.dataset import Dataset, FileSystemDataset
 
-from engine.layout import filesystem, with_pmids
+from engine.layout import filesystem, stored_files, with_pmids
 from schemas.annotations import (
     ANNOTATIONS_SCHEMA,
     ANNOTATORS_SCHEMA,
@@ -220,5 +220,21 @@ def annotators_of(table: DeltaTable) -> set[str]:
 
 
 def open_dataset(table: DeltaTable) -> Dataset:
-    """The rows of a table, for pyarrow and DuckDB to scan."""
-    return table.to_pyarrow_dataset(filesystem=filesystem(table))
+    """The rows of a table, for pyarrow and DuckDB to scan.
+
+    delta-rs's own dataset takes a bound that a file does not state for null, and a filter on such
+    a column (``status = 'failed'``) then finds nothing in it: here only PMIDs are bounded.
+    """
+    whole = table.to_pyarrow_dataset(filesystem=filesystem(table))
+    bounds = np.iinfo(np.int64)
+    fragments = []
+    for file in stored_files(table):
+        known = None
+        if "pmid" in whole.schema.names and (file.low, file.high) != (bounds.min, bounds.max):
+            known = (pc.field("pmid") >= file.low) & (pc.field("pmid") <= file.high)
+        fragments.append(
+            whole.format.make_fragment(
+                file.path, filesystem=whole.filesystem, partition_expression=known
+            )
+        )
+    return FileSystemDataset(fragments, whole.schema, whole.format, whole.filesystem)

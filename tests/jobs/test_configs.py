@@ -15,6 +15,7 @@ from schemas.config import (
     MirrorConfig,
     load_config,
 )
+from schemas.refresh import RefreshConfig
 
 FILES = sorted(Path(jobs.configs.__file__).parent.rglob("*.yaml"))
 MODELS: dict[str, type[BaseModel]] = {
@@ -22,9 +23,10 @@ MODELS: dict[str, type[BaseModel]] = {
     "corpora.yaml": CorpusImportConfig,
     "evaluate.yaml": EvaluateConfig,
     "mirror.yaml": MirrorConfig,
+    "refresh.yaml": RefreshConfig,
 }
 # One of two ways must be given, though neither key is required.
-GIVEN = {"evaluate.yaml": {"corpora"}, "corpora.yaml": {"root"}}
+GIVEN = {"evaluate.yaml": {"corpora"}, "corpora.yaml": {"root"}, "refresh.yaml": {"mirror"}}
 COMMANDS = {"corpora.yaml": "corpus import"}
 
 

@@ -1,8 +1,8 @@
 """Marks as fake_backend does, but as the checkpoint's name says: one worse, one better.
 
 A checkpoint is nano's files with other weights, so that its fingerprint is another. ``worse``
-misses cancers, ``better`` also finds ``tumour``; ``noisy`` misses some words, and which differs with
-the run; ``broken`` raises.
+misses cancers, ``better`` also finds ``tumour``; ``noisy`` misses some words, and which differs
+with the run; ``broken`` raises. ``RAISES=path=`` raises until the file exists.
 """
 
 import re
@@ -26,7 +26,9 @@ def make_checkpoint(folder: Path, name: str) -> Path:
     for file in ("tokenizer.json", "generation_config.json", "config.json"):
         shutil.copy(nano / file, path)
     manifest = (nano / "pubmark.json").read_text()
-    (path / "pubmark.json").write_text(re.sub(r'("name": )"[^"]*"', rf'\1"{name}"', manifest, 1))
+    (path / "pubmark.json").write_text(
+        re.sub(r'("name": )"[^"]*"', rf'\1"{name}"', manifest, count=1)
+    )
     (path / "model.safetensors").write_bytes(name.encode())
     return path
 
@@ -41,6 +43,9 @@ class RolloutBackend(FakeBackend):
 
     async def generate(self, token_ids: Sequence[int], max_tokens: int) -> Completion:
         """See :class:`engine.backends.base.Backend`."""
+        once = re.search(r"RAISES=(.*?)=", self._tokens.decode(token_ids).text)
+        if once and not Path(once[1]).exists():
+            raise ValueError("told to fail")
         done = await super().generate(token_ids, max_tokens)
         text = self._tokens.decode(done.token_ids).text
         prompt = self._tokens.decode(token_ids).text

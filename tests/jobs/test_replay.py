@@ -1,0 +1,132 @@
+"""What failed is kept with its output, and done again from the stored texts."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deltalake import DeltaTable
+from rollout_backend import make_checkpoint
+
+from jobs.annotate import run as annotate
+from jobs.compare import run as compare
+from jobs.history import run as past
+from jobs.replay import describe, run
+from jobs.sql import run as sql
+from schemas.config import AnnotateConfig, SqlConfig
+from schemas.errors import UsageError
+from schemas.refresh import CompareConfig, HistoryConfig, ReplayConfig
+
+BACKEND = "rollout_backend:RolloutBackend"
+Writer = Callable[..., str]
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+@pytest.fixture
+def table(tmp_path: Path, write_jsonl: Writer) -> Path:
+    """Two good citations, one failed, one in part; the source is gone."""
+    once = tmp_path / "once"
+    source = write_jsonl(
+        [(1, "Use of aspirin", ""), (2, f"RAISES={once}= aspirin", ""), (3, "FAILSGENE cancer", ""),
+         (4, "Use of metformin", "")]
+    )  # fmt: skip
+    checkpoint = make_checkpoint(tmp_path, "old")
+    annotate(
+        AnnotateConfig(
+            sources=[source], to=str(tmp_path / "t"), backend=BACKEND, checkpoint=str(checkpoint)
+        )
+    )
+    Path(source).unlink()
+    return tmp_path / "t"
+
+
+def rows(to: Path) -> dict[int, dict[str, Any]]:
+    return {r["pmid"]: r for r in DeltaTable(to / "annotations").to_pyarrow_table().to_pylist()}
+
+
+def replay(to: Path, **options: Any) -> Any:
+    return run(ReplayConfig.model_validate({"to": str(to), "backend": BACKEND} | options))
+
+
+def test_a_failure_keeps_its_stage_reason_and_place(table: Path) -> None:
+    kept = DeltaTable(table / "failures").to_pyarrow_table().to_pylist()
+    assert len(kept) == 3 + 1
+    gene = next(f for f in kept if f["pmid"] == 3)
+    assert (gene["stage"], gene["reason"]) == ("generate", "ValueError: told to fail")
+    assert (gene["start"], gene["end"], gene["entity_types"]) == (0, 16, ["gene"])
+    assert gene["run_id"] == rows(table)[3]["run_id"]
+    found = sql(
+        SqlConfig(
+            query="SELECT count(*) FROM failures JOIN annotations USING (pmid, run_id)",
+            source=str(table),
+        )
+    )
+    assert list(found.rows) == [(4,)]
+
+
+def test_replay_does_again_what_failed_and_history_says_so(table: Path, tmp_path: Path) -> None:
+    before = rows(table)
+    assert replay(table, reason="no such reason").found == 0
+    assert replay(table, dry_run=True).found == 2 and rows(table) == before
+    (tmp_path / "once").touch()
+    result = replay(table, reason="TOLD to fail")
+    after = rows(table)
+    assert (result.found, result.run.annotated, result.exit_code(0.0)) == (2, 2, 3)
+    assert [after[i]["status"] for i in (1, 2, 3, 4)] == ["ok", "ok", "partial", "ok"]
+    assert {i: after[i] for i in (1, 4)} == {i: before[i] for i in (1, 4)}
+    assert "1 well now, 1 in part, 0 failed" in describe(result, "t")
+    runs = past(HistoryConfig(source=str(table))).runs
+    assert [(r.job, r.changes["new"], r.changes["replaced"]) for r in runs] == [
+        ("replay", 0, 2), ("annotate", 4, 0)
+    ]  # fmt: skip
+    first = runs[1].versions[-1]
+    for as_of, statuses in ((str(first), [("failed", 1), ("ok", 2), ("partial", 1)]),
+                            (None, [("ok", 3), ("partial", 1)])):  # fmt: skip
+        query = "SELECT status, count(*) FROM annotations GROUP BY 1 ORDER BY 1"
+        found = sql(SqlConfig(query=query, source=str(table), as_of=as_of))
+        assert list(found.rows) == statuses
+
+
+def test_without_texts_replay_says_what_to_do(tmp_path: Path, write_jsonl: Writer) -> None:
+    source = write_jsonl([(1, "FAILS", "")])
+    annotate(
+        AnnotateConfig(sources=[source], to=str(tmp_path / "t"), backend=BACKEND, store_text=False)
+    )
+    with pytest.raises(UsageError, match=r"1 citations .* none has its text .* --retry failed,"):
+        replay(tmp_path / "t")
+    with pytest.raises(UsageError, match="holds no tables"):
+        replay(tmp_path / "no")
+
+
+def test_a_checkpoint_that_is_gone_must_be_named(table: Path, tmp_path: Path) -> None:
+    (tmp_path / "old").rename(tmp_path / "moved")
+    with pytest.raises(UsageError, match=r"old.*--checkpoint"):
+        replay(table)
+    assert replay(table, checkpoint=str(tmp_path / "moved")).run.annotated == 2
+
+
+def test_compare_says_what_another_checkpoint_would_change(table: Path, tmp_path: Path) -> None:
+    worse = make_checkpoint(tmp_path, "worse")
+    config = {"checkpoint": str(worse), "backend": BACKEND}
+    found = compare(CompareConfig.model_validate(config | {"table": str(table)})).found
+    assert found.citations == 2 and found.changes[0].change.same == 2
+    lines = '{"pmid": 1, "title": "cancer"}\n{"pmid": 2, "title": "aspirin"}\n'
+    (tmp_path / "more.jsonl").write_text(lines)
+    other = {"sources": [str(tmp_path / "more.jsonl")], "against": str(tmp_path / "old")}
+    found = compare(CompareConfig.model_validate(config | other)).found
+    assert found.changes[0].change._asdict() == {"same": 1, "moved": 0, "added": 0, "lost": 1}
+    assert found.changes[0].noise and found.changes[0].noise.lost == 0
+
+
+def test_as_of_says_what_it_does_not_have(table: Path) -> None:
+    def ask(as_of: str) -> Any:
+        return sql(SqlConfig(query="SELECT 1", source=str(table), as_of=as_of))
+
+    with pytest.raises(UsageError, match="newest version is"):
+        ask("999")
+    with pytest.raises(UsageError, match="did not exist"):
+        ask("2001-01-01")
+    with pytest.raises(UsageError, match="expected a version or a time"):
+        ask("yesterday")
+    assert list(ask("2999-01-01").rows) == [(1,)]
