@@ -2,11 +2,13 @@
 
 import gzip
 import json
+import shutil
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +34,9 @@ Refresh = Callable[..., RefreshResult]
 pytestmark = pytest.mark.usefixtures("ray_session")
 
 
-@pytest.fixture
-def old(tmp_path: Path) -> Path:
-    return make_checkpoint(tmp_path, "old")
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("old"), "old")
 
 
 def write(path: Path, titles: dict[int, str], deleted: list[int] | None = None) -> Path:
@@ -71,25 +73,33 @@ def gold(tmp_path: Path) -> str:
     return str(path)
 
 
+def take(folder: Path, old: Path, **options: Any) -> RefreshResult:
+    given = {
+        "to": str(folder / "t"), "sources": [str(folder / "in")],
+        "checkpoint": str(old), "backend": BACKEND,
+    } | options  # fmt: skip
+    return run(RefreshConfig.model_validate(given))
+
+
 @pytest.fixture
 def refresh(tmp_path: Path, old: Path) -> Refresh:
     """Takes a turn over the files in ``in``; its keywords change the config."""
+    return partial(take, tmp_path, old)
 
-    def take(**options: Any) -> RefreshResult:
-        given = {
-            "to": str(tmp_path / "t"), "sources": [str(tmp_path / "in")],
-            "checkpoint": str(old), "backend": BACKEND,
-        } | options  # fmt: skip
-        return run(RefreshConfig.model_validate(given))
 
-    return take
+@pytest.fixture(scope="module")
+def first_turn(tmp_path_factory: pytest.TempPathFactory, old: Path, ray_session: None) -> Path:
+    folder = tmp_path_factory.mktemp("first")
+    write(folder / "in/pubmed25n0001.xml.gz", dict(enumerate(TEXTS, 1)))
+    assert take(folder, old).annotated == 30
+    return folder
 
 
 @pytest.fixture
-def filled(tmp_path: Path, refresh: Refresh) -> Path:
-    """A table of thirty citations."""
-    write(tmp_path / "in/pubmed25n0001.xml.gz", dict(enumerate(TEXTS, 1)))
-    assert refresh().annotated == 30
+def filled(tmp_path: Path, first_turn: Path) -> Path:
+    """A table of thirty citations, a copy for each test."""
+    for name in ("in", "t"):
+        shutil.copytree(first_turn / name, tmp_path / name)
     return tmp_path / "t"
 
 

@@ -1,5 +1,7 @@
 """What failed is kept with its output, and done again from the stored texts."""
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ import pytest
 from deltalake import DeltaTable
 from rollout_backend import make_checkpoint
 
+from engine.checkpoint import load_checkpoint
 from jobs.annotate import run as annotate
 from jobs.compare import run as compare
 from jobs.history import run as past
@@ -23,21 +26,28 @@ Writer = Callable[..., str]
 pytestmark = pytest.mark.usefixtures("ray_session")
 
 
-@pytest.fixture
-def table(tmp_path: Path, write_jsonl: Writer) -> Path:
-    """Two good citations, one failed, one in part; the source is gone."""
-    once = tmp_path / "once"
-    source = write_jsonl(
-        [(1, "Use of aspirin", ""), (2, f"RAISES={once}= aspirin", ""), (3, "FAILSGENE cancer", ""),
-         (4, "Use of metformin", "")]
-    )  # fmt: skip
-    checkpoint = make_checkpoint(tmp_path, "old")
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> Path:
+    """A table of two good citations, one failed, one in part; the source is gone."""
+    folder = tmp_path_factory.mktemp("replay")
+    once = folder / "once"
+    source = folder / "a.jsonl"
+    titles = ["Use of aspirin", f"RAISES={once}= aspirin", "FAILSGENE cancer", "Use of metformin"]
+    lines = (json.dumps({"pmid": p, "title": t}) for p, t in enumerate(titles, 1))
+    source.write_text("\n".join(lines))
+    checkpoint = make_checkpoint(folder, "old")
     annotate(
         AnnotateConfig(
-            sources=[source], to=str(tmp_path / "t"), backend=BACKEND, checkpoint=str(checkpoint)
+            sources=[str(source)], to=str(folder / "t"), backend=BACKEND, checkpoint=str(checkpoint)
         )
     )
-    Path(source).unlink()
+    source.unlink()
+    return folder
+
+
+@pytest.fixture
+def table(folder: Path, tmp_path: Path) -> Path:
+    shutil.copytree(folder / "t", tmp_path / "t")
     return tmp_path / "t"
 
 
@@ -65,11 +75,11 @@ def test_a_failure_keeps_its_stage_reason_and_place(table: Path) -> None:
     assert list(found.rows) == [(4,)]
 
 
-def test_replay_does_again_what_failed_and_history_says_so(table: Path, tmp_path: Path) -> None:
+def test_replay_does_again_what_failed_and_history_says_so(table: Path, folder: Path) -> None:
     before = rows(table)
     assert replay(table, reason="no such reason").found == 0
     assert replay(table, dry_run=True).found == 2 and rows(table) == before
-    (tmp_path / "once").touch()
+    (folder / "once").touch()
     result = replay(table, reason="TOLD to fail")
     after = rows(table)
     assert (result.found, result.run.annotated, result.exit_code(0.0)) == (2, 2, 3)
@@ -99,21 +109,27 @@ def test_without_texts_replay_says_what_to_do(tmp_path: Path, write_jsonl: Write
         replay(tmp_path / "no")
 
 
-def test_a_checkpoint_that_is_gone_must_be_named(table: Path, tmp_path: Path) -> None:
-    (tmp_path / "old").rename(tmp_path / "moved")
-    with pytest.raises(UsageError, match=r"old.*--checkpoint"):
-        replay(table)
-    assert replay(table, checkpoint=str(tmp_path / "moved")).run.annotated == 2
+def test_a_checkpoint_that_is_gone_must_be_named(table: Path, folder: Path) -> None:
+    moved = (folder / "old").rename(folder / "moved")
+    load_checkpoint.cache_clear()
+    try:
+        with pytest.raises(UsageError, match=r"old.*--checkpoint"):
+            replay(table)
+        assert replay(table, checkpoint=str(moved)).run.annotated == 2
+    finally:
+        moved.rename(folder / "old")
 
 
-def test_compare_says_what_another_checkpoint_would_change(table: Path, tmp_path: Path) -> None:
+def test_compare_says_what_another_checkpoint_would_change(
+    table: Path, folder: Path, tmp_path: Path
+) -> None:
     worse = make_checkpoint(tmp_path, "worse")
     config = {"checkpoint": str(worse), "backend": BACKEND}
     found = compare(CompareConfig.model_validate(config | {"table": str(table)})).found
     assert found.citations == 2 and found.changes[0].change.same == 2
     lines = '{"pmid": 1, "title": "cancer"}\n{"pmid": 2, "title": "aspirin"}\n'
     (tmp_path / "more.jsonl").write_text(lines)
-    other = {"sources": [str(tmp_path / "more.jsonl")], "against": str(tmp_path / "old")}
+    other = {"sources": [str(tmp_path / "more.jsonl")], "against": str(folder / "old")}
     found = compare(CompareConfig.model_validate(config | other)).found
     assert found.changes[0].change._asdict() == {"same": 1, "moved": 0, "added": 0, "lost": 1}
     assert found.changes[0].noise and found.changes[0].noise.lost == 0
