@@ -43,10 +43,11 @@ class Progress:
 
 
 def current_annotator(store: Store, counts: Counter[str]) -> str | None:
-    """The annotator of a table with so many rows of each: the last that was rolled out, else the
-    one of most rows; None if there are none."""
-    accepted = [d for d in _decisions(store) if d["decision"] == "accepted"]
-    if accepted and counts:
+    """The annotator of a table with so many rows of each: the last that was rolled out and has
+    some, else the one of most rows; None if there are none."""
+    decisions = _decisions(store)
+    accepted = [d for d in decisions if d["decision"] == "accepted" and counts[d["annotator"]]]
+    if accepted:
         last: str = max(accepted, key=lambda d: d["decided_at"])["annotator"]
         return last
     return max(counts, key=lambda a: (counts[a], a)) if counts else None

@@ -357,10 +357,18 @@ class _Turn:
         return decision is not None and decision.answer == "refused"
 
     def _is_stale(self) -> bool:
-        """Whether there are rows to make anew."""
-        if self._is_refused() or not self._config.slice_rows:
+        """Whether there are rows to make anew; says it where that cannot be done."""
+        config, target = self._config, self._candidate.fingerprint
+        if self._is_refused() or not config.slice_rows or not set(self._counts) - {target}:
             return False
-        return any(a != self._candidate.fingerprint for a in self._counts)
+        found = stale(self._store.load(), target, config.slice_rows)
+        problem = (
+            f"{found.textless:,} rows of another annotator have no text; `pubmark annotate` makes "
+            "them anew from their sources (slice_rows: 0 leaves them)"
+        )
+        if found.textless and problem not in self._result.problems:
+            self._result.problems.append(problem)
+        return len(found.pmids) > 0
 
     def _take_in(self, shards: list[Shard], is_baseline: bool, interrupts: "Interrupts") -> None:
         """New files: with the table's own annotator, where the candidate is refused."""
@@ -410,15 +418,6 @@ class _Turn:
         from engine.runs import RunResult
 
         config, result = self._config, self._result
-        table = self._store.load()
-        found = stale(table, self._candidate.fingerprint, config.slice_rows)
-        if found.textless:
-            result.problems.append(
-                f"{found.textless:,} rows of another annotator have no text; `pubmark annotate` "
-                "makes them anew from their sources"
-            )
-        if not len(found.pmids):
-            return
         done = RunResult(new_run_id())
         reannotate(
             "rollout",
