@@ -25,7 +25,7 @@ from schemas.errors import UsageError
 from schemas.examples import EXAMPLES_SCHEMA
 from schemas.training import FinetuneConfig
 
-WORDS = "the of in with was given patients had trial after severe mild acute treated group".split()
+WORDS = ("the", "of", "in", "with", "was", "given", "patients", "had", "trial", "after", "severe")
 DISEASES = ("gout", "flu", "asthma", "anaemia")
 LEAK = "eight words that stand in a test sentence gout"
 
