@@ -123,6 +123,22 @@ def test_from_nothing_to_a_checkpoint(tmp_path: Path, examples: str) -> None:
 
 
 @pytest.mark.usefixtures("ray_session")
+@pytest.mark.parametrize("merge", [False, True])
+def test_an_adapter_over_a_base(tmp_path: Path, examples: str, merge: bool) -> None:
+    to = tmp_path / "adapter"
+    task = load_checkpoint("nano").manifest.task.only(["disease"]).model_dump(mode="json")
+    values = settings(
+        to, examples, 4, base="nano", lora={"rank": 2}, merge=merge, task=task, dev_examples=0
+    )
+    del values["shape"]
+    result = tune(values)
+    checkpoint = load_checkpoint(str(to))
+    assert (checkpoint.adapter is None) == merge
+    assert checkpoint.manifest.task.entity_types.keys() == {"disease"}
+    assert result.steps == 4
+
+
+@pytest.mark.usefixtures("ray_session")
 def test_a_killed_run_goes_on_to_the_same_result(tmp_path: Path, examples: str) -> None:
     steps = 40
     tune(settings(tmp_path / "whole", examples, steps))
