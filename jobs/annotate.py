@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import pyarrow as pa
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 from ray.exceptions import RayError
 
 from engine import pipeline
@@ -40,7 +41,7 @@ from engine.sources.shards import Shard, find_shards, nlm_number
 from engine.store import Store, annotators_of, open_dataset, read_keys
 from schemas.annotations import ANNOTATIONS_SCHEMA
 from schemas.config import AnnotateConfig
-from schemas.errors import JobError, UsageError
+from schemas.errors import JobError, UsageError, reason
 from schemas.task import Task
 
 logger = logging.getLogger(__name__)
@@ -130,12 +131,18 @@ def run(
                 job.work(interrupts)
         except KeyboardInterrupt:
             result.outcome = "interrupted"
-        except (RayError, JobError) as e:
+        except (RayError, JobError, DeltaError, OSError, pa.ArrowException) as e:
             result.outcome, failure = "failed", e
         with interrupts.deferred():
             result.seconds = round(time.monotonic() - began, 2)
-            if job.planned and not config.dry_run and store.exists():
-                store.append("runs", [job.run_row(started_at)])
+            if job.planned and not config.dry_run:
+                try:
+                    if store.exists():
+                        store.append("runs", [job.run_row(started_at)])
+                except (JobError, DeltaError, OSError) as e:
+                    # What made the run fail may well be what makes this fail: it is told first.
+                    failure = failure or e
+                    logger.warning("the run is not in the table of runs: %s", reason(e))
     if failure:
         raise JobError(f"run {result.run_id}: {describe_failure(failure)}") from failure
     return result
@@ -267,6 +274,8 @@ class _Job:
 
     def work(self, interrupts: Interrupts) -> None:
         """Do all that is to be done; plan again where another writer has come between."""
+        if left := self._store.remove_leftovers():
+            logger.info("deleted %d files that a crashed run has left", left)
         for _ in range(_MAX_PLANS):
             if self._store.exists():
                 self._store.create()  # with the columns that an older version did not have
