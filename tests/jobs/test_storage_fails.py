@@ -130,6 +130,12 @@ def test_a_disk_that_fills_up_leaves_no_file_behind(
         def __getattr__(self, name: str) -> Any:
             return getattr(self._stream, name)
 
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.close()
+
         def close(self) -> None:
             self._stream.close()
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -184,7 +190,7 @@ class Server:
             f"{self.behind}/{path}",
             params=request.query_string.decode(),
             data=request.get_data(),
-            headers={k: v for k, v in request.headers if k != "Host"},
+            headers={k: v for k, v in request.headers if k not in ("Host", "Transfer-Encoding")},
             timeout=600,
         )
         headers = {k: v for k, v in done.headers.items() if k.lower() != "transfer-encoding"}

@@ -34,7 +34,7 @@ def tune_adapter(base: Path, to: Path, steps: int = 20, rank: int = 12) -> Path:
     tokenizer = load_tokenizer(checkpoint.path)
     before, after = checkpoint.manifest.task.pieces(("disease",))
     torch.manual_seed(0)
-    model = add_adapter(load_model(str(base)), Lora(rank=rank, alpha=2.0 * rank))
+    model = add_adapter(load_model(str(base)), Lora(rank=rank, alpha=2 * rank), seed=0)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     rows = []
     for sentence in SENTENCES:
