@@ -5,23 +5,16 @@ import errno
 import json
 import os
 import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pyarrow.fs
 import pytest
-import requests
 from click.testing import Result
 from deltalake import DeltaTable
-from flask import Flask, Response, request
-from moto.server import ThreadedMotoServer
 from typer.testing import CliRunner
-from werkzeug.serving import make_server
 
 from jobs.cli import app
 
@@ -151,104 +144,3 @@ def test_a_disk_that_fills_up_leaves_no_file_behind(
     assert result.exit_code == 1 and "No space left on device" in one_line(result.stderr)
     assert not list((tmp_path / "t/annotations").glob("*.parquet"))
     assert pubmark(source, tmp_path / "t").exit_code == 0 and pmids(tmp_path / "t") == [1, 2, 3]
-
-
-# A server
-
-
-class Server:
-    """An S3 server that can be told to answer writes with an error."""
-
-    def __init__(self) -> None:
-        self._moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-        self._moto.start()
-        host, port = self._moto.get_host_and_port()
-        self.behind = f"http://{host}:{port}"
-        self.fails: Callable[[str, str], bool] = lambda method, path: False
-        self.failed = 0
-        proxy = Flask("proxy")
-        methods = ["GET", "PUT", "POST", "HEAD", "DELETE"]
-        proxy.add_url_rule("/", "root", self._answer, methods=methods, defaults={"path": ""})
-        proxy.add_url_rule("/<path:path>", "all", self._answer, methods=methods)
-        self._server = make_server("127.0.0.1", 0, proxy, threaded=True)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def serve(self) -> None:
-        self._server.serve_forever()
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._moto.stop()
-
-    def _answer(self, path: str) -> Response:
-        if self.fails(request.method, path):
-            self.failed += 1
-            text = "<Error><Code>AccessDenied</Code><Message>told to fail</Message></Error>"
-            return Response(text, 403, content_type="application/xml")
-        done = requests.request(
-            request.method,
-            f"{self.behind}/{path}",
-            params=request.query_string.decode(),
-            data=request.get_data(),
-            headers={k: v for k, v in request.headers if k not in ("Host", "Transfer-Encoding")},
-            timeout=600,
-        )
-        headers = {k: v for k, v in done.headers.items() if k.lower() != "transfer-encoding"}
-        answer = Response(done.content, done.status_code, headers)
-        answer.automatically_set_content_length = request.method != "HEAD"
-        return answer
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    made = Server()
-    threading.Thread(target=made.serve, daemon=True).start()
-    s3 = boto3.client(
-        "s3", endpoint_url=made.behind, region_name="us-east-1",
-        aws_access_key_id="test", aws_secret_access_key="test",
-    )  # fmt: skip
-    s3.create_bucket(Bucket="bucket")
-    yield made
-    made.stop()
-
-
-@pytest.mark.parametrize("part", ["_delta_log", ".parquet"])
-def test_a_server_that_errors(
-    tmp_path: Path, write_jsonl: Writer, server: Server, part: str
-) -> None:
-    source = write_jsonl(citations(40))
-    config = tmp_path / "job.yaml"
-    config.write_text("commit_every_rows: 16\n")
-    options = {
-        "AWS_ENDPOINT_URL": server.url, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests/support")]),
-    }  # fmt: skip
-
-    def annotate(limit: int) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", "from jobs.cli import main; main()", "annotate", source, "--to",
-             "s3://bucket/t", "--backend", FAKE, "--json", "--config", str(config), "--limit",
-             str(limit)],
-            cwd=ROOT, env=os.environ | options, capture_output=True, text=True,
-        )  # fmt: skip
-
-    def count() -> int:
-        storage = {k: v for k, v in options.items() if k != "PYTHONPATH"}
-        found = DeltaTable("s3://bucket/t/annotations", storage_options=storage)
-        rows = found.to_pyarrow_table(columns=["pmid"])["pmid"].to_pylist()
-        assert len(set(rows)) == len(rows)
-        return len(rows)
-
-    assert annotate(20).returncode == 0
-    server.fails = lambda method, path: method == "PUT" and "t/annotations" in path and part in path
-    failed = annotate(40)
-    assert failed.returncode == 1 and server.failed, failed.stderr
-    assert "told to fail" in one_line(failed.stderr) or "ACCESS_DENIED" in failed.stderr
-    assert "Traceback" not in failed.stderr and "panicked" not in failed.stderr
-    assert count() == 20
-    server.fails = lambda method, path: False
-    done = annotate(40)
-    assert done.returncode == 0 and json.loads(done.stdout)["annotated"] == 20
-    assert count() == 40
