@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 DEMO := demo
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format nano clean
 
 demo: $(INSTALLED)
 	@rm -rf $(DEMO)
@@ -25,6 +25,12 @@ lint: $(INSTALLED)
 format: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Makes checkpoints/nano anew from ../shared/data, in hours on two cores; goes on where it stopped.
+nano: $(INSTALLED)
+	@test -d build/examples || \
+	  $(BIN)/pubmark corpus import --config jobs/configs/corpora.yaml --to build/examples
+	$(BIN)/pubmark finetune --config jobs/configs/nano.yaml
 
 clean:
 	rm -rf $(VENV) $(DEMO) build *.egg-info

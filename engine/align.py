@@ -23,13 +23,13 @@ from engine.codecs.marked import Mark, Marked
 from engine.variants import Folded, fold
 from schemas.spans import Span, trim
 
-ALIGNER_VERSION = 2
+ALIGNER_VERSION = 3
 
 Grade = Literal["exact", "repaired"]
 
 _WINDOW = 16
 """How many code points on each side of a mention must be verbatim for ``exact``."""
-_MARGIN, _MARGIN_SHARE = 1, 4
+_MARGIN, _MARGIN_SHARE = 1, 2
 """By how many edits any other place must be worse than the one that is taken, and for how many
 altered words one more."""
 _NEIGHBOURS = 3

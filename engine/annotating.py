@@ -123,6 +123,8 @@ class _Job:
 
     def work(self, interrupts: Interrupts) -> None:
         """Do all that is to be done; plan again where another writer has come between."""
+        if left := self._store.remove_leftovers():
+            logger.info("deleted %d files that a crashed run has left", left)
         for _ in range(_MAX_PLANS):
             if self._store.exists():
                 self._store.create()  # with the columns that an older version did not have

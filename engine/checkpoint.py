@@ -1,12 +1,15 @@
 """A checkpoint: where it is, whether it can be served, and what it was tuned for.
 
-Enters: a local directory, an ``s3://`` (or other) URI, or a hub id. Leaves: a local directory that
-was checked before any engine starts. Left to others: running it.
+Enters: a local directory, an ``s3://`` (or other) URI, or a hub id, of a whole checkpoint or of a
+LoRA adapter. Leaves: local directories that were checked before any engine starts. Left to others:
+running it.
 """
 
 import hashlib
 import json
 import os
+import posixpath
+import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +20,7 @@ from pathlib import Path
 from filelock import FileLock
 from pydantic import ValidationError
 
+from engine.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, match_base, read_adapter
 from engine.digests import remembered
 from engine.sources.shards import filesystem
 from schemas.errors import UsageError
@@ -26,14 +30,28 @@ EMBEDDED = "nano"
 _CONTEXT_TOKENS = 2048  # where a checkpoint does not say
 _LARGE_BYTES = 64 << 20
 _HUB_PATTERNS = ["*.json", "*.safetensors"]
+_HUB_ID = re.compile(r"[^./~][^/]*/[^/]+")  # "owner/name"; anything else can only be a path
+_REMOTE_CODE = "asks for remote code (auto_map or *.py), which is never run"
+
+
+_EXPECTED = (
+    "Expected a Hugging Face directory with config.json, tokenizer.json, *.safetensors and "
+    "pubmark.json"
+)
+_EXPECTED_ADAPTER = (
+    f"Expected a LoRA adapter with {ADAPTER_CONFIG}, {ADAPTER_WEIGHTS} and pubmark.json, and its "
+    "base with config.json, tokenizer.json and *.safetensors"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A checkpoint on this machine's disk.
 
-    ``ref`` is what the user named, good on every node; ``stop_token_ids`` end a completion;
-    ``context_tokens`` bounds prompt and completion together.
+    ``ref`` is what the user named, good on every node. ``path`` has ``config.json`` and the whole
+    weights: those of the base, where there is an ``adapter`` over it. ``tokenizer_path`` has
+    ``tokenizer.json``. ``stop_token_ids`` end a completion; ``context_tokens`` bounds prompt and
+    completion together.
     """
 
     ref: str
@@ -41,52 +59,55 @@ class Checkpoint:
     manifest: CheckpointManifest
     stop_token_ids: tuple[int, ...]
     context_tokens: int
+    tokenizer_path: str
+    adapter: Adapter | None = None
 
 
 @lru_cache(maxsize=4)
 def load_checkpoint(ref: str) -> Checkpoint:
     """Bring a checkpoint to this machine, if it is not here, and check it.
 
+    A directory with ``adapter_config.json`` is an adapter; its ``base_model_name_or_path`` names
+    the base: a URI, an absolute path, a path relative to the adapter, ``nano``, or a hub id.
+
     Raises:
         UsageError: naming all that is missing or refused: ``pubmark.json``, ``config.json``,
-            ``tokenizer.json``, weights as safetensors, no remote code.
+            ``tokenizer.json``, weights as safetensors, no remote code; of an adapter, that it is
+            plain LoRA, that its base is there, and that it fits it.
     """
     ref, path = fetch_files(ref)
-    faults = []
-    names = {p.name for p in path.iterdir()}
-    for name in ("pubmark.json", "config.json", "tokenizer.json"):
-        if name not in names:
-            faults.append(f"no {name}")
-    if not any(n.endswith(".safetensors") for n in names):
-        found = sorted(n for n in names if n.endswith((".bin", ".pt", ".pth", ".gguf", ".ckpt")))
-        faults.append("no *.safetensors" + (f" (found {', '.join(found)})" if found else ""))
-    found_config = _json(path / "config.json", faults)
-    config = found_config or {}
-    if "auto_map" in config or list(path.glob("*.py")):
-        faults.append("asks for remote code (auto_map or *.py), which is never run")
-    manifest = None
-    if "pubmark.json" in names:
-        try:
-            manifest = CheckpointManifest.model_validate_json((path / "pubmark.json").read_bytes())
-        except ValidationError as e:
-            for fault in e.errors():
-                place = ".".join(map(str, fault["loc"]))
-                faults.append(f"pubmark.json{f' at {place}' if place else ''}: {fault['msg']}")
-    stop = {
-        token
-        for source in (config, _json(path / "generation_config.json", faults) or {})
-        for token in _as_list(source.get("eos_token_id"))
-    }
-    if found_config is not None and not stop:
-        faults.append("config.json has no eos_token_id, so no completion would end")
-    if faults or manifest is None:
-        raise UsageError(
-            f"checkpoint {ref}: {'; '.join(faults)}. Expected a Hugging Face directory with "
-            "config.json, tokenizer.json, *.safetensors and pubmark.json"
-        )
+    faults: list[str] = []
+    is_adapter = (path / ADAPTER_CONFIG).exists()
+    manifest = _manifest(path, faults)
+    adapter, base = _adapter(ref, path, faults) if is_adapter else (None, path)
+    # An adapter may have a tokenizer and end tokens of its own.
+    tokenizer = path if (path / "tokenizer.json").exists() or base is None else base
+    generation = path if (path / "generation_config.json").exists() or base is None else base
+    stop: set[int] = set()
+    config: dict[str, object] = {}
+    if base is not None:
+        config, stop, wrong = _check_model(base, tokenizer, generation)
+        if adapter and not wrong and "quantization_config" not in config:
+            match_base(adapter, base, wrong)
+        faults += [f"base model {base}: {fault}" for fault in wrong] if is_adapter else wrong
+    if faults or manifest is None or base is None:
+        expected = _EXPECTED_ADAPTER if is_adapter else _EXPECTED
+        raise UsageError(f"checkpoint {ref}: {'; '.join(faults)}. {expected}")
     context = config.get("max_position_embeddings")
-    tokens = context if isinstance(context, int) else _CONTEXT_TOKENS
-    return Checkpoint(ref, str(path), manifest, tuple(sorted(stop)), tokens)
+    return Checkpoint(
+        ref,
+        str(base),
+        manifest,
+        tuple(sorted(stop)),
+        context if isinstance(context, int) else _CONTEXT_TOKENS,
+        str(tokenizer),
+        adapter,
+    )
+
+
+def digest_weights(path: Path) -> str:
+    """What tells the weights of a checkpoint, or of a base, from any others."""
+    return digest_files([path / "config.json", *sorted(path.glob("*.safetensors"))])
 
 
 def digest_files(paths: list[Path]) -> str:
@@ -123,23 +144,108 @@ def fetch_files(ref: str) -> tuple[str, Path]:
             return (ref if ref == EMBEDDED else str(place)), place
     if "://" in ref:
         return ref, _download(ref)
-    # A hub id is "owner/name"; anything else can only be a path.
-    if ref.count("/") == 1 and not ref.startswith((".", "/", "~")) and not ref.endswith("/"):
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import (
-            HfHubHTTPError,
-            HFValidationError,
-            LocalEntryNotFoundError,
-        )
-
-        try:
-            return ref, Path(snapshot_download(ref, allow_patterns=_HUB_PATTERNS))
-        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as e:
-            raise UsageError(
-                f"checkpoint {ref}: no such directory, and the hub does not give it: "
-                f"{str(e).splitlines()[0]}"
-            ) from e
+    if _HUB_ID.fullmatch(ref):
+        return ref, _from_hub(ref)
     raise UsageError(f"checkpoint {ref}: does not exist; expected a directory, a URI or a hub id")
+
+
+def _from_hub(ref: str, revision: str | None = None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(ref, revision=revision, allow_patterns=_HUB_PATTERNS))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as e:
+        raise UsageError(
+            f"checkpoint {ref}: no such directory, and the hub does not give it: "
+            f"{str(e).splitlines()[0]}"
+        ) from e
+
+
+def _manifest(path: Path, faults: list[str]) -> CheckpointManifest | None:
+    try:
+        return CheckpointManifest.model_validate_json((path / "pubmark.json").read_bytes())
+    except FileNotFoundError:
+        faults.append("no pubmark.json")
+    except ValidationError as e:
+        for fault in e.errors():
+            place = ".".join(map(str, fault["loc"]))
+            faults.append(f"pubmark.json{f' at {place}' if place else ''}: {fault['msg']}")
+    return None
+
+
+def _check_model(
+    path: Path, tokenizer: Path, generation: Path
+) -> tuple[dict[str, object], set[int], list[str]]:
+    """The configuration of a whole model, the tokens that end a completion, and what is wrong."""
+    faults: list[str] = []
+    names = {p.name for p in path.iterdir()}
+    if "config.json" not in names:
+        faults.append("no config.json")
+    if not (tokenizer / "tokenizer.json").exists():
+        faults.append("no tokenizer.json")
+    if not any(n.endswith(".safetensors") for n in names):
+        faults.append(f"no *.safetensors{_pickles(names)}")
+    found = _json(path / "config.json", faults)
+    config = found or {}
+    if "auto_map" in config or list(path.glob("*.py")):
+        faults.append(_REMOTE_CODE)
+    stop = {
+        token
+        for source in (config, _json(generation / "generation_config.json", faults) or {})
+        for token in _as_list(source.get("eos_token_id"))
+    }
+    if found is not None and not stop:
+        faults.append("config.json has no eos_token_id, so no completion would end")
+    return config, stop, faults
+
+
+def _adapter(ref: str, path: Path, faults: list[str]) -> tuple[Adapter | None, Path | None]:
+    """The adapter in a directory and the directory of its base; none of what is not usable."""
+    names = {p.name for p in path.iterdir()}
+    if ADAPTER_WEIGHTS not in names:
+        faults.append(f"no {ADAPTER_WEIGHTS}{_pickles(names)}")
+    if others := sorted(n for n in names - {ADAPTER_WEIGHTS} if n.endswith(".safetensors")):
+        faults.append(f"has {ADAPTER_CONFIG} and weights of its own: {', '.join(others)}")
+    if list(path.glob("*.py")):
+        faults.append(_REMOTE_CODE)
+    adapter = read_adapter(path, faults)
+    if adapter is None:
+        return None, None
+    try:
+        base = _fetch_base(ref, path, adapter)
+    except UsageError as e:
+        faults.append(f"its base model: {e}")
+        return None, None
+    if (base / ADAPTER_CONFIG).exists():
+        faults.append(f"its base model {adapter.base} is itself an adapter")
+        return None, None
+    # Without weights there is nothing to hold against the base.
+    return (adapter if ADAPTER_WEIGHTS in names else None), base
+
+
+def _fetch_base(ref: str, path: Path, adapter: Adapter) -> Path:
+    """The base of an adapter. Never a path relative to the working directory: that is another one
+    on every node."""
+    name = adapter.base
+    if name == EMBEDDED or "://" in name or Path(name).expanduser().is_absolute():
+        return fetch_files(name)[1]
+    if "://" in ref and name.startswith("."):
+        scheme, _, place = ref.partition("://")
+        return fetch_files(f"{scheme}://{posixpath.normpath(posixpath.join(place, name))}")[1]
+    if (path / name).is_dir():
+        return (path / name).resolve()
+    if _HUB_ID.fullmatch(name):
+        return _from_hub(name, adapter.revision)
+    raise UsageError(
+        f"checkpoint {name}: does not exist beside the adapter; expected a URI, an absolute path, "
+        "a path relative to the adapter, or a hub id"
+    )
+
+
+def _pickles(names: set[str]) -> str:
+    found = sorted(n for n in names if n.endswith((".bin", ".pt", ".pth", ".gguf", ".ckpt")))
+    return f" (found {', '.join(found)})" if found else ""
 
 
 def _local_places(ref: str) -> Iterator[Path]:

@@ -10,8 +10,9 @@ from typing import Any
 
 import ray
 from ray.data import DataContext
+from ray.exceptions import RayError
 
-from schemas.errors import JobError
+from schemas.errors import JobError, reason
 
 _LOCAL_OBJECT_STORE_BYTES = 1 << 30
 """Batches are small and stream: a gigabyte is plenty, where Ray would reserve 30% of the memory."""
@@ -56,8 +57,8 @@ def connected(verbose: bool = False) -> Iterator[None]:
     try:
         with quiet:
             ray.init(**common)
-    except (ConnectionError, RuntimeError, ValueError) as e:
-        raise JobError(f"Ray cannot be reached or started: {e}") from e
+    except Exception as e:  # a node that is slow to start is a bare Exception
+        raise JobError(f"Ray cannot be reached or started: {reason(e)}") from e
     _configure_data(verbose)
     try:
         yield
@@ -129,6 +130,8 @@ def _autoscales() -> bool:
 
 def describe_failure(failure: Exception) -> str:
     """The line that says what went wrong, for a person: the last of a remote traceback."""
+    if not isinstance(failure, RayError):
+        return reason(failure)
     lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
     if not lines:
         return type(failure).__name__

@@ -39,7 +39,7 @@ from engine.layout import (
 )
 from engine.ledger import FILES_ID
 from engine.store import Store, open_dataset, read_keys
-from schemas.errors import JobError
+from schemas.errors import JobError, reason
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ class Committer:
         try:
             return self._commit(rows.sort_by("pmid"))
         except (DeltaError, OSError) as e:
-            raise JobError(f"{self._table.table_uri}: commit failed: {e}") from e
+            raise JobError(f"{self._table.table_uri}: commit failed: {reason(e)}") from e
 
     def finish(
         self,
@@ -143,7 +143,7 @@ class Committer:
         try:
             return self._finish(patches, gone, transactions)
         except (DeltaError, OSError) as e:
-            raise JobError(f"{self._table.table_uri}: commit failed: {e}") from e
+            raise JobError(f"{self._table.table_uri}: commit failed: {reason(e)}") from e
 
     def place_staged(self) -> int:
         """Put in their place all rows that ended runs have staged; says how many there were.
@@ -175,7 +175,7 @@ class Committer:
                     self._present = None
                     return len(pmids)
         except (DeltaError, OSError) as e:
-            raise JobError(f"{self._table.table_uri}: commit failed: {e}") from e
+            raise JobError(f"{self._table.table_uri}: commit failed: {reason(e)}") from e
         raise self._too_slow()
 
     def compact(self) -> tuple[int, int]:
@@ -193,7 +193,7 @@ class Committer:
                 elif (tries := tries + 1) == _MAX_TRIES:
                     raise self._too_slow()
         except (DeltaError, OSError) as e:
-            raise JobError(f"{self._table.table_uri}: commit failed: {e}") from e
+            raise JobError(f"{self._table.table_uri}: commit failed: {reason(e)}") from e
         return removed, added
 
     def remove_annotators(self, annotators: Sequence[str]) -> int:
@@ -306,7 +306,7 @@ class Committer:
                     return True  # it was made, and only the answer was lost
                 if newest.version() == before.version():  # nobody was: it failed by itself
                     discard(before, done.added)
-                    raise JobError(f"{newest.table_uri}: commit failed: {e}") from e
+                    raise JobError(f"{newest.table_uri}: commit failed: {reason(e)}") from e
                 logger.info("another writer (run %s) was faster", _last_run(newest))
                 self._table, self._present = newest, None
                 if not _stands(done, pmids, before, newest):

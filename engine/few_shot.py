@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from engine.adapter import ADAPTER_CONFIG
 from engine.checkpoint import Checkpoint, fetch_files, load_checkpoint
 from engine.codecs import mark
 from engine.gold import GoldText
@@ -112,6 +113,8 @@ def few_shot_checkpoint(ref: str, task: Task, shots: dict[str, list[Shot]]) -> I
         UsageError: if there is no such model, or it cannot be served.
     """
     ref, path = fetch_files(ref)
+    if (path / ADAPTER_CONFIG).exists():
+        raise UsageError(f"checkpoint {ref}: is an adapter; expected a model that was not tuned")
     with tempfile.TemporaryDirectory(prefix="pubmark-few-shot-") as folder:
         made = Path(folder)
         for file in path.iterdir():

@@ -66,7 +66,7 @@ def finish(
     store_text: bool,
 ) -> pa.Table:
     """Decode and align the completions of a batch of citations."""
-    tokenizer = load_tokenizer(load_checkpoint(checkpoint_ref).path)
+    tokenizer = load_tokenizer(load_checkpoint(checkpoint_ref).tokenizer_path)
     now = datetime.now(UTC)
     rows = []
     for row in batch.to_pylist():

@@ -14,7 +14,6 @@ Files are written here and not by delta-rs: its merge stores Arrow's view types 
 import json
 import os
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -33,6 +32,7 @@ from deltalake.transaction import AddAction, RemoveAction
 from pyarrow.dataset import Dataset, dataset
 from pyarrow.fs import FileSystem, PyFileSystem, SubTreeFileSystem
 
+from engine.leftovers import new_name
 from schemas.annotations import ANNOTATIONS_SCHEMA, METADATA_COLUMNS
 
 ROWS_PER_FILE = 65_536
@@ -63,6 +63,8 @@ _REPETITIVE = [
 ]  # fmt: skip
 _BOUNDED = ["pmid", "status", "annotator", "run_id", "annotated_at", "source", "pub_year",
             "journal", "language"]  # fmt: skip
+
+_BOUNDED_SMALL = ("pmid", "annotator", "run_id", "name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,30 @@ def write_rows(table: DeltaTable, rows: pa.Table) -> list[AddAction]:
     return added
 
 
+def write_small(table: DeltaTable, rows: pa.Table) -> AddAction:
+    """Write one new file of ``rows`` of any table.
+
+    Not by delta-rs, whose writer panics, on stderr, where a disk is full or read-only.
+    """
+    fs, path = filesystem(table), new_name()
+    try:
+        with fs.open_output_stream(path) as stream:
+            pq.write_table(rows, stream, compression="zstd")
+    except BaseException:
+        with suppress(OSError):
+            fs.delete_file(path)
+        raise
+    ends = {n: pc.min_max(rows[n]).as_py() for n in _BOUNDED_SMALL if n in rows.column_names}
+    stats = {
+        "numRecords": len(rows),
+        "minValues": {n: e["min"] for n, e in ends.items() if e["min"] is not None},
+        "maxValues": {n: e["max"] for n, e in ends.items() if e["max"] is not None},
+        "nullCount": {n: rows[n].null_count for n in ends},
+    }
+    size = fs.get_file_info(path).size
+    return AddAction(path, size, {}, int(time.time() * 1000), True, json.dumps(stats))
+
+
 def rewrite(table: DeltaTable, changes: Changes) -> Rewrite:
     """Write anew the files that hold what is to change, several at a time."""
     fs = filesystem(table)
@@ -276,7 +302,7 @@ class _FileWriter:
     """One new file. Its action is there once it is closed; a file without rows is deleted."""
 
     def __init__(self, fs: FileSystem):
-        self._fs, self._path = fs, f"part-{uuid.uuid4()}.zstd.parquet"
+        self._fs, self._path = fs, new_name()
         self._rows = 0
         self._bounds: dict[str, list[Any]] = {}
 
@@ -299,10 +325,17 @@ class _FileWriter:
             self._bounds.setdefault(name, []).extend(v for v in ends.values() if v is not None)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._parquet.close()
-        self._stream.close()
-        if kind is not None or not self._rows:
-            self._fs.delete_file(self._path)
+        whole = False
+        try:
+            self._parquet.close()
+            self._stream.close()
+            whole = kind is None and self._rows > 0
+        finally:  # a full disk says so here, too
+            if not whole:
+                with suppress(OSError):
+                    self._stream.close()
+                with suppress(OSError):
+                    self._fs.delete_file(self._path)
 
     def action(self) -> list[AddAction]:
         """What puts the file into the table."""

@@ -44,7 +44,7 @@ def load_prompter(checkpoint_ref: str, task_json: str) -> Prompter:
     """The prompter of a checkpoint and a task (as JSON), made once in a process."""
     checkpoint = load_checkpoint(checkpoint_ref)
     task = Task.model_validate_json(task_json)
-    return Prompter(task, load_tokenizer(checkpoint.path), checkpoint.context_tokens)
+    return Prompter(task, load_tokenizer(checkpoint.tokenizer_path), checkpoint.context_tokens)
 
 
 def prepare(

@@ -6,6 +6,7 @@ read: what failed is done again, and what another annotator made, though its fil
 A row that another run has changed meanwhile, or removed, is left as that run has made it.
 """
 
+import logging
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import Any
@@ -26,6 +27,8 @@ from engine.store import Store
 from engine.stored import Found
 from schemas.config import WriteOptions
 from schemas.errors import JobError, UsageError
+
+logger = logging.getLogger(__name__)
 
 
 def reannotate(
@@ -51,6 +54,8 @@ def reannotate(
         return run_row(result, annotator, job)
 
     with recorded(result, interrupts, store, row):
+        if left := store.remove_leftovers():
+            logger.info("deleted %d files that a crashed run has left", left)
         store.create()
         introduce(store, annotator, result.run_id)
         committer = partial(_committer, store=store, run_id=result.run_id, retry=retry,

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from deltalake.exceptions import DeltaError
 from ray.data import Dataset
 from ray.exceptions import RayError
 
@@ -30,7 +31,7 @@ from engine.ledger import Ledger
 from engine.store import Store
 from schemas.annotations import ANNOTATIONS_SCHEMA, FAILURES_SCHEMA
 from schemas.config import WriteOptions
-from schemas.errors import JobError
+from schemas.errors import JobError, reason
 
 logger = logging.getLogger(__name__)
 
@@ -108,12 +109,17 @@ def recorded(
         yield
     except KeyboardInterrupt:
         result.outcome = "interrupted"
-    except (RayError, JobError) as e:
+    except (RayError, JobError, DeltaError, OSError, pa.ArrowException) as e:
         result.outcome, failure = "failed", e
     with interrupts.deferred():
         result.seconds = round(time.monotonic() - result.began, 2)
-        if (values := row()) is not None and store.exists():
-            store.append("runs", [values])
+        try:
+            if (values := row()) is not None and store.exists():
+                store.append("runs", [values])
+        except (JobError, DeltaError, OSError) as e:
+            # What made the run fail may well be what makes this fail: it is told first.
+            failure = failure or e
+            logger.warning("the run is not in the table of runs: %s", reason(e))
     if failure:
         raise JobError(f"run {result.run_id}: {describe_failure(failure)}") from failure
 

@@ -9,12 +9,13 @@ from contextlib import contextmanager
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable, WriterProperties, write_deltalake
+from deltalake import DeltaTable
 from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from pyarrow.dataset import Dataset, FileSystemDataset
 
-from engine.layout import filesystem, stored_files, with_pmids
+from engine.layout import as_stored, filesystem, stored_files, with_pmids, write_small
+from engine.leftovers import remove_leftovers
 from schemas.annotations import (
     ANNOTATIONS_SCHEMA,
     ANNOTATORS_SCHEMA,
@@ -24,7 +25,7 @@ from schemas.annotations import (
     RUNS_SCHEMA,
     SCHEMA_VERSION,
 )
-from schemas.errors import JobError, UsageError
+from schemas.errors import JobError, UsageError, reason
 
 TABLES = {
     "annotations": ANNOTATIONS_SCHEMA,
@@ -42,7 +43,6 @@ taken out, see commits.py."""
 
 KEY_COLUMNS = ("pmid", "text_digest", "annotator", "status", "metadata_digest", "source")
 _VERSION_KEY = "pubmark.schema_version"
-_WRITER = WriterProperties(compression="ZSTD", compression_level=3)
 _MANY = 5_000_000
 
 
@@ -79,7 +79,7 @@ class Store:
                     self._check_ours(name)
             self._check_scheme()
         except (DeltaError, OSError, ValueError) as e:
-            raise UsageError(f"target {self.root}: cannot be opened: {e}") from e
+            raise UsageError(f"target {self.root}: cannot be opened: {reason(e)}") from e
 
     def exists(self) -> bool:
         """Whether there is an annotations table."""
@@ -125,7 +125,29 @@ class Store:
         if table in LATER_TABLES:
             self._make(table)
         with self._writing(table):
-            write_deltalake(self.uri(table), rows, mode="append", writer_properties=_WRITER)
+            if not len(rows):
+                return
+            known = DeltaTable(self.uri(table))
+            stored = as_stored(rows) if schema is ANNOTATIONS_SCHEMA else rows
+            # Where the transaction fails, the file stays, since it may have been made and only the
+            # answer lost; `remove_leftovers` tells.
+            known.create_write_transaction(
+                [write_small(known, stored)], mode="append", schema=known.schema()
+            )
+
+    def remove_leftovers(self) -> int:
+        """Delete files that crashed runs have left in the tables; says how many.
+
+        Raises:
+            JobError: if that fails.
+        """
+        removed = 0
+        for name in (*TABLES, *LATER_TABLES):
+            with self._writing(name):
+                if self.has(name):
+                    fs = filesystem(DeltaTable(self.uri(name)))
+                    removed += remove_leftovers(fs, self.uri(name))
+        return removed
 
     def vacuum(self, table: str, retention_hours: int, dry_run: bool) -> int:
         """Delete files that left a table so long ago, and such that no transaction took over and
@@ -166,7 +188,7 @@ class Store:
         try:
             yield
         except (DeltaError, OSError) as e:
-            raise JobError(f"{self.uri(table)}: cannot be written: {e}") from e
+            raise JobError(f"{self.uri(table)}: cannot be written: {reason(e)}") from e
 
     def _check_scheme(self) -> None:
         """is_deltatable takes an unknown scheme for an empty place."""

@@ -33,6 +33,7 @@ from schemas.config import (
 )
 from schemas.errors import PubmarkError
 from schemas.refresh import CompareConfig, HistoryConfig, RefreshConfig, ReplayConfig
+from schemas.training import FinetuneConfig
 
 app = typer.Typer(
     help="Annotate PubMed with biomedical entities, using a language model tuned to mark them.",
@@ -166,6 +167,45 @@ def annotate(
             result = run(settings, reporter, verbose)
         print(json.dumps(result.summary()) if as_json else describe(result, settings.to))
         raise typer.Exit(result.exit_code(settings.strict, settings.max_failed))
+
+
+@app.command()
+def finetune(
+    config: Annotated[str, typer.Option(metavar="FILE", help="The run, as YAML.")],
+    to: Annotated[
+        str | None, typer.Option(help="Where the checkpoint goes; wins over the file.")
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="The model to begin from; wins over the file.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes, each with a GPU where there are any.")
+    ] = None,
+    merge: Annotated[
+        bool | None, typer.Option("--merge", help="Fold the adapter into its base at the end.")
+    ] = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Tune a model on examples, and write a checkpoint that `annotate --checkpoint` takes.
+
+    Killed and started again, it goes on from its last state.
+
+    Exit codes: 0 done; 1 failed, what was kept stays; 2 wrong usage, nothing started.
+
+    Example: pubmark finetune --config nano.yaml --to checkpoints/nano
+    """
+    with _session(verbose):
+        given = {"to": to, "base": base, "workers": workers, "merge": merge}
+        settings = load_config(
+            FinetuneConfig, config, {k: v for k, v in given.items() if v is not None}
+        )
+        from jobs.finetune import describe, run
+        from jobs.progress import training_bar
+
+        with redirect_stdout(sys.stderr), training_bar(_stderr) as seen:
+            result = run(settings, seen, verbose)
+        print(json.dumps(result.summary()) if as_json else describe(result))
 
 
 @app.command()

@@ -123,6 +123,19 @@ def run(
     )
 
 
+def describe(result: FinetuneResult) -> str:
+    """The result for a person."""
+    lines = [f"{result.checkpoint}: {result.parameters:,} parameters, {result.steps:,} steps"]
+    for stage, rows in result.learned_from.items():
+        lines.append(
+            f"{stage} stage: {rows:,} rows; {result.removed[stage]:,} removed, which share "
+            "something with a test split"
+        )
+    if result.dev_f1 is not None:
+        lines.append(f"best F1 on the dev split: {100 * result.dev_f1:.1f}")
+    return "\n".join(lines)
+
+
 def _claim(folder: Path, config: FinetuneConfig) -> None:
     """Make the run's folder, or make sure that it is this run's.
 
@@ -255,7 +268,9 @@ def _fit(
     if note.exists():
         return str(json.loads(note.read_text())["state"])
     gpus = ray.cluster_resources().get("GPU", 0) >= config.workers
-    share = max(1, int(ray.cluster_resources().get("CPU", 1)) // (config.workers + 1))
+    # One CPU is left to the tasks that read and encode: without any, nothing would come.
+    spare = max(ray.cluster_resources().get("CPU", 1) - 1, 0) / config.workers
+    share = float(int(spare)) if spare >= 1 else round(spare, 2)
     queue = Queue(actor_options={"num_cpus": 0})
     scored = bool(stage.dev)
     trainer = TorchTrainer(

@@ -1,12 +1,23 @@
 """How a run goes on, for a person at a terminal; elsewhere the log's lines per commit do."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+)
 
 from engine.figures import Figures, Reporter
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -15,16 +26,7 @@ def progress_bar(console: Console) -> Iterator[Reporter]:
     if not console.is_terminal:
         yield Reporter()
         return
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[speed]}"),
-        console=console,
-        transient=True,
-    )
-    with progress:
+    with _bar(console) as progress:
         task = progress.add_task("planning", total=None, speed="")
 
         def planned(citations: int) -> None:
@@ -44,6 +46,54 @@ def progress_bar(console: Console) -> Iterator[Reporter]:
             )
 
         yield Reporter(planned, progressed)
+
+
+@contextmanager
+def training_bar(console: Console) -> Iterator[Callable[[str, dict[str, Any], int], None]]:
+    """What takes a stage's figures as they come: a bar on a terminal, elsewhere the log's lines."""
+    began: dict[str, float] = {}
+
+    def line(stage: str, metrics: dict[str, Any], steps: int) -> str:
+        # The first figures of this call set the pace: a stage may have been gone on with.
+        first = began.setdefault(stage, metrics["step"] - 1)
+        speed = metrics["tokens"] / max(metrics["seconds"], 1e-9)
+        pace = metrics["seconds"] / max(metrics["step"] - first, 1)
+        scored = f", dev F1 {100 * metrics['dev_f1']:.1f}" if "dev_f1" in metrics else ""
+        left = _minutes(pace * (steps - metrics["step"]))
+        return f"loss {metrics['loss']:.4f}{scored}, {speed:,.0f} tokens/s, {left} left"
+
+    if not console.is_terminal:
+
+        def log(stage: str, metrics: dict[str, Any], steps: int) -> None:
+            if metrics["step"] % 100 == 0 or metrics["step"] == steps or "dev_f1" in metrics:
+                where = f"{stage} stage, step {metrics['step']:,} of {steps:,}"
+                logger.info("%s: %s", where, line(stage, metrics, steps))
+
+        yield log
+        return
+    with _bar(console) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def draw(stage: str, metrics: dict[str, Any], steps: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(f"{stage} stage", total=steps, speed="")
+            progress.update(
+                tasks[stage], completed=metrics["step"], speed=line(stage, metrics, steps)
+            )
+
+        yield draw
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[speed]}"),
+        console=console,
+        transient=True,
+    )
 
 
 def _minutes(seconds: float) -> str:

@@ -1,5 +1,9 @@
 """The project's exceptions. Each message says what was found, what was expected, and where."""
 
+import re
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
 
 class PubmarkError(Exception):
     """A fault that a person can act on; the command line prints its message without a traceback."""
@@ -34,3 +38,9 @@ class DamagedSource(Exception):
         super().__init__(f"{place}: {cause}")
         self.place = place
         self.cause = cause
+
+
+def reason(error: BaseException) -> str:
+    """What an error of another library says, in one line: the cause may stand in the last."""
+    lines = (line.strip(" \t↳") for line in _COLOURS.sub("", str(error)).splitlines())
+    return ": ".join(line.rstrip(":") for line in lines if line) or type(error).__name__

@@ -110,3 +110,6 @@ class CheckpointManifest(BaseModel):
     name: str
     description: str
     task: Task
+    base_digest: str | None = Field(
+        None, description="Of an adapter: engine.checkpoint.digest_weights of its base."
+    )

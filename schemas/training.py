@@ -119,9 +119,6 @@ class FinetuneConfig(BaseModel):
     evaluate_every: int = Field(500, ge=1, description="Steps between two scorings.")
     save_every: int = Field(100, ge=1, description="Steps between two states to go on from.")
     workers: int = Field(1, ge=1, description="Processes, each with a GPU where there are any.")
-    sharding: Literal["ddp", "fsdp"] = Field(
-        "ddp", description="fsdp where a model and its optimiser do not fit one GPU."
-    )
     threads: int | None = Field(None, ge=1, description="Cores of a worker; all, shared, if none.")
     seed: int = 0
 

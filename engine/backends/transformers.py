@@ -30,6 +30,11 @@ class TransformersBackend:
         model: Any = AutoModelForCausalLM.from_pretrained(
             checkpoint.path, dtype=settings.dtype, trust_remote_code=False, use_safetensors=True
         )
+        if checkpoint.adapter:
+            from peft import PeftModel
+
+            # The base again, with the adapter's matrices beside its own.
+            model = PeftModel.from_pretrained(model, checkpoint.adapter.path).get_base_model()
         self._model = model.to(self._device).eval()
         # Nothing from the checkpoint may change sampling.
         self._model.generation_config = type(self._model.generation_config)(

@@ -70,8 +70,13 @@ def _shuffled(sequences: Iterable[Sequence_], window: int, random: Random) -> It
 
 
 def share(step: Sequence[Sequence_], rank: int, workers: int) -> list[Sequence_]:
-    """One worker's part of a step: each gets sequences of all lengths, about the same tokens."""
-    return sorted(step, key=lambda s: len(s.ids))[rank::workers]
+    """One worker's part of a step: each gets sequences of all lengths, about the same tokens.
+
+    Where there are more workers than sequences, some get one that is another's, without weight:
+    workers wait for each other's gradients, so none may have nothing to do.
+    """
+    ordered = sorted(step, key=lambda s: len(s.ids))
+    return ordered[rank::workers] or [Sequence_(ordered[0].ids, [0.0] * len(ordered[0].ids))]
 
 
 def lay_out(

@@ -81,7 +81,7 @@ def train(
     began, tokens = time.monotonic(), 0
     for step, sequences in enumerate(islice(steps, first, settings.steps), first + 1):
         rate = learning_rate(step, settings)
-        total = sum(sum(s.weights[1:]) for s in sequences)
+        total = sum(sum(s.weights[1:]) for s in sequences) or 1.0
         mine = list(
             lay_out(share(sequences, place.rank, place.workers), settings.micro_tokens, layout, pad)
         )
@@ -168,7 +168,9 @@ class _Optimizer:
         self._masters = self._weights
         if settings.precision == "bfloat16":
             self._masters = [w.detach().float().requires_grad_() for w in self._weights]
-            model.to(torch.bfloat16)
+            # Not model.to(): it would round the rotary frequencies too, which are no weights.
+            for weight in model.parameters():
+                weight.data = weight.data.to(torch.bfloat16)
         self._clip = settings.clip
         matrices = [m for m in self._masters if m.ndim > 1]
         vectors = [m for m in self._masters if m.ndim <= 1]

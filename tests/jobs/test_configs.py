@@ -16,17 +16,27 @@ from schemas.config import (
     load_config,
 )
 from schemas.refresh import RefreshConfig
+from schemas.training import FinetuneConfig
 
-FILES = sorted(Path(jobs.configs.__file__).parent.rglob("*.yaml"))
+RECIPES = {"nano.yaml": "finetune"}
+"""Not every key, and not the defaults: one job's own settings."""
+FOLDER = Path(jobs.configs.__file__).parent
+FILES = sorted(f for f in FOLDER.rglob("*.yaml") if f.name not in RECIPES)
 MODELS: dict[str, type[BaseModel]] = {
     "annotate.yaml": AnnotateConfig,
     "corpora.yaml": CorpusImportConfig,
     "evaluate.yaml": EvaluateConfig,
     "mirror.yaml": MirrorConfig,
+    "finetune.yaml": FinetuneConfig,
     "refresh.yaml": RefreshConfig,
 }
 # One of two ways must be given, though neither key is required.
-GIVEN = {"evaluate.yaml": {"corpora"}, "corpora.yaml": {"root"}, "refresh.yaml": {"mirror"}}
+GIVEN = {
+    "evaluate.yaml": {"corpora"},
+    "finetune.yaml": {"base", "lora"},
+    "corpora.yaml": {"root"},
+    "refresh.yaml": {"mirror"},
+}
 COMMANDS = {"corpora.yaml": "corpus import"}
 
 
@@ -52,3 +62,10 @@ def test_what_it_says_is_the_default(file: Path) -> None:
     }
     assert config == type(config).model_validate(required)
     assert set(yaml.safe_load(file.read_text())) >= set(required)
+
+
+@pytest.mark.parametrize(("name", "command"), RECIPES.items())
+def test_a_recipe_loads(name: str, command: str) -> None:
+    text = (FOLDER / name).read_text(encoding="utf-8")
+    assert text.startswith(f"# pubmark {command} --config jobs/configs/{name}")
+    load_config(MODELS[f"{command}.yaml"], str(FOLDER / name), {})

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import boto3
 import pytest
+import requests
 from moto.server import ThreadedMotoServer
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +23,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     server.start()
     host, port = server.get_host_and_port()
     url = f"http://{host}:{port}"
+    # All of moto's servers in a process hold the same buckets: those of another test go.
+    requests.post(f"{url}/moto-api/reset", timeout=60).raise_for_status()
     credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
     s3 = boto3.client(
         "s3", endpoint_url=url, region_name="us-east-1",

@@ -37,7 +37,7 @@ class FakeBackend:
     """
 
     def __init__(self, checkpoint: Checkpoint, settings: EngineSettings, temperature: float):
-        self._tokenizer = load_tokenizer(checkpoint.path)
+        self._tokenizer = load_tokenizer(checkpoint.tokenizer_path)
         self._seconds = float(os.environ.get("PUBMARK_FAKE_SECONDS", "0"))
 
     async def generate(self, token_ids: Sequence[int], max_tokens: int) -> Completion:

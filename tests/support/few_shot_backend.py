@@ -12,7 +12,7 @@ class FewShotBackend:
     """Follows engine.backends.base.Backend; says more after the line, as such models do."""
 
     def __init__(self, checkpoint: Checkpoint, settings: EngineSettings, temperature: float):
-        self._tokenizer = load_tokenizer(checkpoint.path)
+        self._tokenizer = load_tokenizer(checkpoint.tokenizer_path)
         self._stop = set(checkpoint.stop_token_ids)
 
     async def generate(self, token_ids: Sequence[int], max_tokens: int) -> Completion:

@@ -1,0 +1,146 @@
+"""A full disk, a read-only target, a server that errors: the cause is told, the table is whole, and
+the same command goes on."""
+
+import errno
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs
+import pytest
+from click.testing import Result
+from deltalake import DeltaTable
+from typer.testing import CliRunner
+
+from jobs.cli import app
+
+ROOT = Path(__file__).parents[2]
+FAKE = "fake_backend:FakeBackend"
+Writer = Callable[..., str]
+
+
+def pubmark(source: str, to: str | Path, *options: str) -> Result:
+    command = ["annotate", source, "--to", str(to), "--backend", FAKE, "--json", *options]
+    return CliRunner().invoke(app, command)
+
+
+def pmids(to: str | Path) -> list[int]:
+    found = DeltaTable(f"{to}/annotations").to_pyarrow_table(columns=["pmid"])
+    return sorted(found["pmid"].to_pylist())
+
+
+def citations(count: int) -> list[tuple[Any, str, str]]:
+    return [(i, f"Aspirin {i}", f"Of {i} we know. " * 20) for i in range(1, count + 1)]
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+# Local disks
+
+
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[Path]:
+    """A small file system of its own; skips where that is not allowed."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(mount, capture_output=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("no mount here")
+    if done.returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def remount(folder: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_full_disk(tmp_path: Path, write_jsonl: Writer) -> None:
+    source = write_jsonl(citations(300))
+    with mounted(tmp_path / "disk", "size=192k") as disk:
+        config = tmp_path / "job.yaml"
+        config.write_text("commit_every_rows: 16\n")
+        result = pubmark(source, disk / "t", "--config", str(config))
+        assert result.exit_code == 1 and "No space left on device" in one_line(result.stderr)
+        assert "Traceback" not in result.stderr
+        done = pmids(disk / "t")
+        assert 0 < len(done) < 300 and len(set(done)) == len(done)
+        remount(disk, "size=64m")
+        result = pubmark(source, disk / "t", "--config", str(config))
+        assert result.exit_code == 0, result.stderr
+        assert json.loads(result.stdout)["settled"] == len(done)
+        assert pmids(disk / "t") == list(range(1, 301))
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_disk_that_is_full_from_the_start(tmp_path: Path, write_jsonl: Writer) -> None:
+    source = write_jsonl(citations(3))
+    with mounted(tmp_path / "disk", "size=4k") as disk:
+        (disk / "full").write_bytes(b"0" * 4096)
+        result = pubmark(source, disk / "t")
+        assert result.exit_code == 1 and "No space left on device" in one_line(result.stderr)
+        remount(disk, "size=64m")
+        assert pubmark(source, disk / "t").exit_code == 0
+        assert pmids(disk / "t") == [1, 2, 3]
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_read_only_target(tmp_path: Path, write_jsonl: Writer) -> None:
+    first, both = write_jsonl(citations(2), "first.jsonl"), write_jsonl(citations(5))
+    with mounted(tmp_path / "disk", "size=64m") as disk:
+        assert pubmark(first, disk / "t").exit_code == 0
+        remount(disk, "ro")
+        for target in ("t", "new"):
+            result = pubmark(both, disk / target)
+            assert result.exit_code == 1 and "Read-only file system" in one_line(result.stderr)
+            assert "Traceback" not in result.stderr
+        assert pmids(disk / "t") == [1, 2]
+        remount(disk, "rw")
+        assert pubmark(both, disk / "t").exit_code == 0 and pmids(disk / "t") == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_disk_that_fills_up_leaves_no_file_behind(
+    tmp_path: Path, write_jsonl: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a mount: the last bytes of a Parquet file do not fit."""
+
+    class Full:
+        def __init__(self, stream: Any):
+            self._stream = stream
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._stream, name)
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.close()
+
+        def close(self) -> None:
+            self._stream.close()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    class FullFileSystem(pyarrow.fs.SubTreeFileSystem):  # type: ignore[misc, name-defined]
+        def open_output_stream(self, path: str, *args: Any, **kwargs: Any) -> Any:
+            return Full(super().open_output_stream(path))
+
+    source = write_jsonl(citations(3))
+    with monkeypatch.context() as patched:
+        patched.setattr("engine.layout.SubTreeFileSystem", FullFileSystem)
+        result = pubmark(source, tmp_path / "t")
+    assert result.exit_code == 1 and "No space left on device" in one_line(result.stderr)
+    assert not list((tmp_path / "t/annotations").glob("*.parquet"))
+    assert pubmark(source, tmp_path / "t").exit_code == 0 and pmids(tmp_path / "t") == [1, 2, 3]
