@@ -8,7 +8,8 @@ and AdamW over float32 weights. Padding does not count as tokens. A way is a nam
 
     ours    [+packed] [+compile] [+float32] [+micro=N]
     padded  [+eager] [+float32]             a plain loop: rows as they come, padded to the longest
-    trl     [+nockpt] [+eager] [+grouped] [+packed] [+free] [+compile] [+pure] [+float32] [+rows=N]
+    trl     [+nockpt] [+eager] [+grouped|+balanced|+packed|+free] [+compile] [+pure|+float32]
+            [+rows=N]
 
 ``trl`` alone is SFTTrainer as it comes: padded, in random order, sdpa attention, gradients
 checkpointed, bf16 by autocast. ``pure`` gives it a model in bfloat16 instead: then its weights'
@@ -111,7 +112,7 @@ def run_ours(options: argparse.Namespace, flags: set[str], data: list[Any], mark
 
     settings = Optimisation(
         steps=marks.last, warmup_steps=1,
-        micro_tokens=number(flags, "micro", options.micro_tokens),
+        micro_tokens=number(flags, "micro", 0) or None,
         layout="packed" if "packed" in flags else "bucketed", compile="compile" in flags,
         precision="float32" if "float32" in flags else "bfloat16", peak_rate=1e-4,
     )  # fmt: skip
@@ -178,6 +179,8 @@ def run_trl(options: argparse.Namespace, flags: set[str], data: list[Any], marks
         settings["gradient_checkpointing"] = False
     if "grouped" in flags:
         settings["train_sampling_strategy"] = "group_by_length"
+    if "balanced" in flags:
+        settings["train_sampling_strategy"] = "batch_rebalance"
     if "compile" in flags:
         settings["torch_compile"] = True
     dataset = Dataset.from_dict(
@@ -240,7 +243,6 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", default=list(WAYS))
     parser.add_argument("--sequences", type=int, default=192, help="of one step")
     parser.add_argument("--rows", type=int, default=16, help="of a forward pass, where padded")
-    parser.add_argument("--micro-tokens", type=int, default=8192, help="of ours, padding included")
     parser.add_argument("--warm", type=int, default=1, help="steps not counted")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
