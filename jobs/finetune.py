@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engine.checkpoint import fetch_files
+from engine.checkpoint import digest_weights, fetch_files
 from engine.cluster import connected, describe_failure
 from engine.gold import GoldText, read_gold
 from engine.training.card import write_card
@@ -105,8 +105,13 @@ def run(
     }
     if config.base:
         facts["base"] = config.base
+    # An adapter is for these weights, not for others of the same sizes.
+    adapter_of = digest_weights(Path(base)) if base and config.lora and not config.merge else None
     manifest = CheckpointManifest(
-        name=config.name, description=config.description, task=config.task
+        name=config.name,
+        description=config.description,
+        task=config.task,
+        base_digest=adapter_of,
     )
     write_checkpoint(
         model, tokenizer, manifest, write_card(config, prepared, scored, facts), to, config.merge

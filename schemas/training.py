@@ -42,7 +42,11 @@ class Optimisation(BaseModel):
 
     steps: int = Field(ge=1, description="Optimiser steps.")
     batch_tokens: int = Field(16_384, ge=64, description="Tokens of one step, all workers.")
-    micro_tokens: int = Field(8192, ge=64, description="Tokens of one forward pass at most.")
+    micro_tokens: int | None = Field(
+        None,
+        ge=64,
+        description="Tokens of one forward pass at most; if none, 8,192 on GPUs and 1,024 on CPUs.",
+    )
     peak_rate: float = Field(1e-3, gt=0)
     final_rate: float = Field(0.05, ge=0, le=1, description="As a share of the peak.")
     warmup_steps: int = Field(100, ge=0)

