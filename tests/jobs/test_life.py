@@ -200,7 +200,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     for function in (scan, prepared, annotate, read_metadata, count_prompts):
         monkeypatch.setattr(pipeline, function.__name__, function)
     monkeypatch.setattr(job, "connected", lambda verbose: nullcontext())
-    monkeypatch.setattr(job, "pool_resources", lambda *_: (1.0, 0.0, 1))
+    monkeypatch.setattr(pipeline, "pool_resources", lambda *_: (1.0, 0.0, 1))
 
 
 @pytest.fixture
