@@ -34,6 +34,9 @@ def connected(verbose: bool = False) -> Iterator[None]:
     # Ray warns of its own accelerator variables and dedups logs in ways that are of use to its
     # developers; our users see our lines.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Workers are started with the first tasks, half a second later. Those that Ray starts before
+    # hold up ray.init, and if one is killed meanwhile, for ever.
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     level = logging.INFO if verbose else logging.ERROR
     if not verbose:
         # Ray's C++ core writes warnings for its developers to stderr. Its log files lose them too;

@@ -94,12 +94,15 @@ class Store:
 
         Raises:
             UsageError: if it is not there, or is not ours.
+            JobError: if it cannot be read.
         """
         try:
             self._check_ours(table)
             return DeltaTable(self.uri(table))
-        except (DeltaError, OSError) as e:
+        except TableNotFoundError as e:
             raise UsageError(f"{self.root}: holds no table {table!r} of pubmark ({e})") from e
+        except (DeltaError, OSError) as e:
+            raise JobError(f"{self.uri(table)}: cannot be read: {reason(e)}") from e
 
     def create(self) -> DeltaTable:
         """The annotations table, made if it is not there; likewise its companions.
