@@ -36,7 +36,7 @@ class Lora(BaseModel):
 
 
 class Optimisation(BaseModel):
-    """How the weights move. AdamW, warm-up, then a cosine down to ``final_rate``."""
+    """How the weights move. Warm-up, then a cosine down to ``final_rate``."""
 
     model_config = _STRICT
 
@@ -46,6 +46,11 @@ class Optimisation(BaseModel):
         None,
         ge=64,
         description="Tokens of one forward pass at most; if none, 8,192 on GPUs and 1,024 on CPUs.",
+    )
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw",
+        description="muon: the matrices between embeddings by Muon (torch.optim.Muon), scaled so "
+        "that rates fit for AdamW fit; all else by AdamW. For models made from nothing.",
     )
     peak_rate: float = Field(1e-3, gt=0)
     final_rate: float = Field(0.05, ge=0, le=1, description="As a share of the peak.")

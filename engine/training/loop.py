@@ -154,8 +154,14 @@ def _scorer(model: Any) -> "torch.nn.Module":
     return Scorer()
 
 
+def _embeddings(model: Any) -> list[Any]:
+    """The modules between token ids and vectors, at both ends (one, where they are tied)."""
+    found = (model.get_input_embeddings(), model.get_output_embeddings())
+    return [m for m in found if m is not None]
+
+
 class _Optimizer:
-    """AdamW over float32 weights, whatever the precision of the forward pass.
+    """AdamW or Muon over float32 weights, whatever the precision of the forward pass.
 
     In bfloat16 the model's own weights are copies: an update is often smaller than their last bit.
     """
@@ -175,13 +181,25 @@ class _Optimizer:
             for weight in model.parameters():
                 weight.data = weight.data.to(torch.bfloat16)
         self._clip = settings.clip
-        matrices = [m for m in self._masters if m.ndim > 1]
-        vectors = [m for m in self._masters if m.ndim <= 1]
+        outermost = {id(m.weight) for m in _embeddings(model)}
+        inner, outer, vectors = [], [], []
+        for weight, master in zip(self._weights, self._masters, strict=True):
+            if master.ndim < 2:
+                vectors.append(master)
+            else:
+                (outer if id(weight) in outermost else inner).append(master)
+        decay = settings.weight_decay
+        self._parts: list[torch.optim.Optimizer] = []
+        if settings.optimizer == "muon":
+            self._parts.append(
+                torch.optim.Muon(inner, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
+            )
+            inner = []
         groups = [
-            {"params": matrices, "weight_decay": settings.weight_decay},
+            {"params": inner + outer, "weight_decay": decay},
             {"params": vectors, "weight_decay": 0.0},
         ]
-        self._adam = torch.optim.AdamW(groups, betas=(0.9, settings.beta2), fused=True)
+        self._parts.append(torch.optim.AdamW(groups, betas=(0.9, settings.beta2), fused=True))
 
     def step(self, rate: float) -> float:
         """Move the weights; gives the gradient's length before it was cut."""
@@ -192,21 +210,27 @@ class _Optimizer:
             for master, weight in zip(self._masters, self._weights, strict=True):
                 master.grad = None if weight.grad is None else weight.grad.float()
         length = torch.nn.utils.clip_grad_norm_(self._masters, self._clip)
-        for group in self._adam.param_groups:
-            group["lr"] = rate
-        self._adam.step()
+        for part in self._parts:
+            for group in part.param_groups:
+                group["lr"] = rate
+            part.step()
         if copies:
             with torch.no_grad():
                 for master, weight in zip(self._masters, self._weights, strict=True):
                     weight.copy_(master)
                     weight.grad = None
-        self._adam.zero_grad(set_to_none=True)
+        for master in self._masters:
+            master.grad = None
         return float(length)
 
     def state(self, step: int) -> State:
         """Float32 weights by name, and the moments, after a step."""
         weights = {n: m.detach() for n, m in zip(self._names, self._masters, strict=True)}
-        return {"step": step, "weights": weights, "adam": self._adam.state_dict()}
+        return {
+            "step": step,
+            "weights": weights,
+            "optimizer": [part.state_dict() for part in self._parts],
+        }
 
     def load(self, state: State) -> None:
         """Take up what :meth:`state` gave.
@@ -222,4 +246,5 @@ class _Optimizer:
             for name, master, weight in zip(self._names, self._masters, self._weights, strict=True):
                 master.copy_(state["weights"][name])
                 weight.copy_(master)
-        self._adam.load_state_dict(state["adam"])
+        for part, kept in zip(self._parts, state["optimizer"], strict=True):
+            part.load_state_dict(kept)

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pyarrow.fs
 import pytest
 from click.testing import Result

@@ -136,9 +136,12 @@ def test_layouts_follow_one_curve(precision: str) -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("stop", [1, 3, 5])
-def test_resumed_from_a_state_the_curve_is_the_same(precision: str, stop: int) -> None:
-    settings = optimisation(precision=precision)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("stop", [1, 5])
+def test_resumed_from_a_state_the_curve_is_the_same(
+    precision: str, optimizer: str, stop: int
+) -> None:
+    settings = optimisation(precision=precision, optimizer=optimizer)
     steps = make_some_steps(settings)
     states: dict[int, State] = {}
     whole = tune(new_model(), steps, settings, states=states)
@@ -147,6 +150,22 @@ def test_resumed_from_a_state_the_curve_is_the_same(precision: str, stop: int) -
     assert [f.step for f in rest] == list(range(stop + 1, settings.steps + 1))
     assert [f.loss for f in rest] == pytest.approx([f.loss for f in whole[stop:]], abs=1e-6)
     assert [f.rate for f in rest] == [f.rate for f in whole[stop:]]
+
+
+def test_muon_moves_the_matrices_between_embeddings_as_far_as_adamw_would() -> None:
+    """Its scale: each update's root mean square is 0.2 of the rate."""
+    settings = optimisation(
+        steps=1, warmup_steps=1, optimizer="muon", peak_rate=1e-3, weight_decay=0.0
+    )
+    model = new_model()
+    before = {n: w.detach().clone() for n, w in model.named_parameters()}
+    tune(model, make_some_steps(settings), settings)
+    for name, weight in model.named_parameters():
+        moved = float((weight.detach() - before[name]).square().mean().sqrt())
+        if weight.ndim == 2 and "embed" not in name:
+            assert moved == pytest.approx(2e-4, rel=0.3), name
+        else:  # AdamW's first step is the rate itself, wherever there was a gradient
+            assert 5e-4 < moved < 1.01e-3, name
 
 
 def test_a_state_of_another_model_is_refused() -> None:
