@@ -9,6 +9,7 @@ import json
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -185,19 +186,32 @@ def stream(folder: str, encode: Encode) -> Iterator[Sequence_]:
 
 
 def stream_by_ray(folder: str, encode: Encode) -> Iterator[Sequence_]:
-    """The same as :func:`stream`, read and encoded by Ray Data's tasks while the model learns."""
+    """The same as :func:`stream`, read and encoded by Ray Data's tasks while the model learns.
+
+    A file at a time, and one ahead: a dataset whose reader is slow keeps its executor turning
+    without a pause, in the process that trains (which ran at a third of its speed).
+    """
     import ray.data
 
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
     files = sorted(map(str, Path(folder).glob("*.parquet")))
-    for epoch in count():
-        encoded = ray.data.read_parquet(files, shuffle=None).map_batches(
+
+    def read(epoch: int, file: str) -> list[pa.Table]:
+        encoded = ray.data.read_parquet(file).map_batches(
             encode, fn_kwargs={"epoch": epoch}, batch_size=_ENCODE_ROWS, batch_format="pyarrow"
         )
-        for table in encoded.iter_batches(batch_size=None, batch_format="pyarrow"):
-            yield from _from_table(table)
+        return list(encoded.iter_batches(batch_size=None, batch_format="pyarrow"))
+
+    with ThreadPoolExecutor(1) as ahead:
+        parts = ((epoch, file) for epoch in count() for file in files)
+        following = ahead.submit(read, *next(parts))
+        while True:
+            tables = following.result()
+            following = ahead.submit(read, *next(parts))
+            for table in tables:
+                yield from _from_table(table)
 
 
 def read_column(folder: str, column: str = "text") -> Iterator[str]:

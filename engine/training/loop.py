@@ -79,6 +79,9 @@ def train(
     # with 4,096 (width 320, one core).
     micro_tokens = settings.micro_tokens or (8192 if on_gpu else 1024)
     if settings.compile:
+        # Else each graph is cut where gradients could be sent early, which only the last of a
+        # step's passes does.
+        torch._dynamo.config.optimize_ddp = False
         scorer = torch.compile(scorer)
     if place.workers > 1:
         scorer = torch.nn.parallel.DistributedDataParallel(scorer)
