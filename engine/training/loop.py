@@ -82,7 +82,8 @@ def train(
         # Else each graph is cut where gradients could be sent early, which only the last of a
         # step's passes does.
         torch._dynamo.config.optimize_ddp = False
-        scorer = torch.compile(scorer)
+        # Passes have many shapes: one graph for all, instead of a minute of compiling here and there.
+        scorer = torch.compile(scorer, dynamic=True)
     if place.workers > 1:
         scorer = torch.nn.parallel.DistributedDataParallel(scorer)
     began, tokens = time.monotonic(), 0
