@@ -82,7 +82,7 @@ def train(
         # Else each graph is cut where gradients could be sent early, which only the last of a
         # step's passes does.
         torch._dynamo.config.optimize_ddp = False
-        # Passes have many shapes: one graph for all, instead of a minute of compiling here and there.
+        # Passes have many shapes: one graph for all, not a minute of compiling for each.
         scorer = torch.compile(scorer, dynamic=True)
     if place.workers > 1:
         scorer = torch.nn.parallel.DistributedDataParallel(scorer)
