@@ -186,7 +186,9 @@ class _Optimizer:
                 weight.data = weight.data.to(torch.bfloat16)
         self._clip = settings.clip
         outermost = {id(m.weight) for m in _embeddings(model)}
-        inner, outer, vectors = [], [], []
+        inner: list[Any] = []
+        outer: list[Any] = []
+        vectors: list[Any] = []
         for weight, master in zip(self._weights, self._masters, strict=True):
             if master.ndim < 2:
                 vectors.append(master)
