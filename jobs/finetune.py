@@ -40,6 +40,8 @@ from schemas.training import FinetuneConfig, Optimisation, Shape
 logger = logging.getLogger(__name__)
 
 _LOG_EVERY = 10
+# Settings that say how a run is carried out; with others it can be gone on with.
+_SAME_RESULT = {"to", "save_every", "threads", "workers", "sharded"}
 
 
 @dataclass
@@ -148,7 +150,7 @@ def _claim(folder: Path, config: FinetuneConfig) -> None:
         UsageError: if it was begun with other settings.
     """
     note = folder / "config.json"
-    ours = config.model_dump_json(indent=2, exclude={"to", "save_every", "threads", "workers"})
+    ours = config.model_dump_json(indent=2, exclude=_SAME_RESULT)
     try:
         if note.exists():
             if note.read_text() != ours:
@@ -238,7 +240,7 @@ def _stages(
             lora=config.lora if tuning else None, task=config.task, dev=dev if tuning else [],
             context_tokens=context, evaluate_every=config.evaluate_every,
             save_every=config.save_every, log_every=_LOG_EVERY, threads=config.threads,
-            seed=config.seed,
+            sharded=config.sharded, seed=config.seed,
         )  # fmt: skip
 
     stages = {}

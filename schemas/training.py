@@ -129,6 +129,11 @@ class FinetuneConfig(BaseModel):
     save_every: int = Field(100, ge=1, description="Steps between two states to go on from.")
     workers: int = Field(1, ge=1, description="Processes, each with a GPU where there are any.")
     threads: int | None = Field(None, ge=1, description="Cores of a worker; all, shared, if none.")
+    sharded: bool = Field(
+        False,
+        description="Workers share weights, gradients and moments out among themselves (PyTorch's "
+        "FSDP), for what one device does not hold; else each has all of them.",
+    )
     seed: int = 0
 
     @model_validator(mode="after")
@@ -139,4 +144,9 @@ class FinetuneConfig(BaseModel):
             raise ValueError("lora needs a base")
         if self.merge and self.lora is None:
             raise ValueError("merge needs lora: without it the weights are whole")
+        stages = [self.tuning.optimisation]
+        if self.language:
+            stages.append(self.language.optimisation)
+        if self.sharded and any(s.optimizer == "muon" for s in stages):
+            raise ValueError("sharded needs adamw: muon takes whole matrices")
         return self

@@ -5,7 +5,7 @@ its part. So a run with two workers follows the same curve as one with one.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Literal
 
@@ -77,6 +77,11 @@ def share(step: Sequence[Sequence_], rank: int, workers: int) -> list[Sequence_]
     """
     ordered = sorted(step, key=lambda s: len(s.ids))
     return ordered[rank::workers] or [Sequence_(ordered[0].ids, [0.0] * len(ordered[0].ids))]
+
+
+def without_weight(micro: MicroBatch) -> MicroBatch:
+    """The same pass, counting for nothing."""
+    return replace(micro, weights=micro.weights * 0)
 
 
 def lay_out(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.training.batches import MicroBatch, lay_out, share
 from engine.training.sequences import Sequence_
+from engine.training.sharding import as_many, part_like, shard, whole
 from schemas.training import Optimisation
 
 if TYPE_CHECKING:
@@ -25,11 +26,13 @@ State = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Which worker this is, of how many, and on what device."""
+    """Which worker this is, of how many, and on what device; ``sharded``: the workers share the
+    weights out among themselves."""
 
     rank: int = 0
     workers: int = 1
     device: str = "cpu"
+    sharded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +61,14 @@ def train(
 
     ``steps`` is the stream from its beginning; with a ``state``, what it had seen is skipped.
     ``on_step`` is called after each step with its figures and a function that makes the state to
-    go on from.
+    go on from, the same in all places, with whole weights; where they are sharded, all workers
+    call it.
     """
     import torch
 
-    optimizer = _Optimizer(model, settings)
+    if place.sharded:
+        shard(model, place.device, place.workers, settings.precision)
+    optimizer = _Optimizer(model, settings, place.sharded)
     first = 0
     if state:
         first = state["step"]
@@ -84,7 +90,8 @@ def train(
         torch._dynamo.config.optimize_ddp = False
         # Passes have many shapes: one graph for all, not a minute of compiling for each.
         scorer = torch.compile(scorer, dynamic=True)
-    if place.workers > 1:
+    replicated = place.workers > 1 and not place.sharded
+    if replicated:
         scorer = torch.nn.parallel.DistributedDataParallel(scorer)
     began, tokens = time.monotonic(), 0
     for step, sequences in enumerate(islice(steps, first, settings.steps), first + 1):
@@ -92,10 +99,12 @@ def train(
         total = sum(sum(s.weights[1:]) for s in sequences) or 1.0
         part_of_step = share(sequences, place.rank, place.workers)
         mine = list(lay_out(part_of_step, micro_tokens, layout, pad))
+        if place.sharded:
+            mine = as_many(mine, place.device)
         loss = torch.zeros((), device=place.device)
         for i, micro in enumerate(mine):
             last = i == len(mine) - 1
-            with scorer.no_sync() if place.workers > 1 and not last else nullcontext():
+            with scorer.no_sync() if replicated and not last else nullcontext():
                 part = scorer(*_on(micro, place.device)) / total
                 # Workers' gradients are averaged, and should be added.
                 (part * place.workers).backward()
@@ -168,9 +177,10 @@ class _Optimizer:
     """AdamW or Muon over float32 weights, whatever the precision of the forward pass.
 
     In bfloat16 the model's own weights are copies: an update is often smaller than their last bit.
+    Those of a sharded model stay in float32, and the copies are made as a layer is put together.
     """
 
-    def __init__(self, model: Any, settings: Optimisation):
+    def __init__(self, model: Any, settings: Optimisation, sharded: bool):
         import torch
 
         self._names, self._weights = [], []
@@ -179,7 +189,7 @@ class _Optimizer:
                 self._names.append(name)
                 self._weights.append(weight)
         self._masters = self._weights
-        if settings.precision == "bfloat16":
+        if settings.precision == "bfloat16" and not sharded:
             self._masters = [w.detach().float().requires_grad_() for w in self._weights]
             # Not model.to(): it would round the rotary frequencies too, which are no weights.
             for weight in model.parameters():
@@ -227,16 +237,18 @@ class _Optimizer:
                     weight.grad = None
         for master in self._masters:
             master.grad = None
-        return float(length)
+        return float(whole(length))
 
     def state(self, step: int) -> State:
         """Float32 weights by name, and the moments, after a step."""
-        weights = {n: m.detach() for n, m in zip(self._names, self._masters, strict=True)}
-        return {
-            "step": step,
-            "weights": weights,
-            "optimizer": [part.state_dict() for part in self._parts],
-        }
+        weights = {n: whole(m.detach()) for n, m in zip(self._names, self._masters, strict=True)}
+        kept = [part.state_dict() for part in self._parts]
+        for part in kept:
+            part["state"] = {
+                i: {name: whole(moment) for name, moment in moments.items()}
+                for i, moments in part["state"].items()
+            }
+        return {"step": step, "weights": weights, "optimizer": kept}
 
     def load(self, state: State) -> None:
         """Take up what :meth:`state` gave.
@@ -250,7 +262,12 @@ class _Optimizer:
             raise ValueError("the state is of a model with other weights")
         with torch.no_grad():
             for name, master, weight in zip(self._names, self._masters, self._weights, strict=True):
-                master.copy_(state["weights"][name])
+                master.copy_(part_like(state["weights"][name], master))
                 weight.copy_(master)
         for part, kept in zip(self._parts, state["optimizer"], strict=True):
-            part.load_state_dict(kept)
+            moved = [weight for group in part.param_groups for weight in group["params"]]
+            moments = {
+                i: {name: part_like(value, moved[i]) for name, value in values.items()}
+                for i, values in kept["state"].items()
+            }
+            part.load_state_dict({**kept, "state": moments})

@@ -39,6 +39,7 @@ class Stage:
     save_every: int
     log_every: int
     threads: int | None
+    sharded: bool
     seed: int
 
 
@@ -77,11 +78,13 @@ def work(config: dict[str, Any]) -> None:
     stage: Stage = config["stage"]
     context = ray.train.get_context()
     device = ray.train.torch.get_device().type
-    place = Place(context.get_world_rank(), context.get_world_size(), device)
+    place = Place(context.get_world_rank(), context.get_world_size(), device, stage.sharded)
     # Ray would leave a worker as many threads as the CPUs that it reserves.
     cores = len(os.sched_getaffinity(0)) // context.get_local_world_size()
     torch.set_num_threads(stage.threads or max(1, cores))
-    model = make_model(stage).to(device)
+    model = make_model(stage)
+    if not stage.sharded:
+        model = model.to(device)
     state = None
     if checkpoint := ray.train.get_checkpoint():
         with checkpoint.as_directory() as folder:
@@ -92,8 +95,8 @@ def work(config: dict[str, Any]) -> None:
         last = figures.step == settings.steps
         scored = stage.dev and (last or figures.step % stage.evaluate_every == 0)
         metrics: dict[str, Any] = asdict(figures)
-        if scored and place.rank == 0:
-            metrics |= _score(model, stage)
+        if scored and (place.sharded or place.rank == 0):
+            metrics |= _score(model, stage)  # sharded, it takes all workers to generate
         if place.rank == 0 and (scored or last or figures.step % stage.log_every == 0):
             config["queue"].put(metrics)
         if scored or last or figures.step % stage.save_every == 0:
@@ -111,11 +114,12 @@ def work(config: dict[str, Any]) -> None:
 def _report(metrics: dict[str, Any], make_state: Callable[[], State], place: Place) -> None:
     import ray.train
 
-    if place.rank:
+    state = make_state() if place.sharded or place.rank == 0 else None
+    if state is None or place.rank:
         ray.train.report(metrics)
         return
     with tempfile.TemporaryDirectory() as folder:
-        write_state(make_state(), Path(folder))
+        write_state(state, Path(folder))
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 
