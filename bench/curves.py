@@ -2,8 +2,9 @@
 
     .venv/bin/python bench/curves.py examples/NCBI-disease-pubtator.sentences.parquet --steps 200
 
-Trains a small model four times on the CPU, in float32: undisturbed; killed with SIGKILL (the whole
-process tree) three times and started again; and with two workers (gloo), the same batches shared.
+Trains a small model on the CPU, in float32: undisturbed; with two workers (gloo), the same batches
+shared; so, and the weights shared out too (FSDP); and killed with SIGKILL (the whole process tree)
+three times and started again.
 Prints how far the curves of the loss are apart at most, and JSON on the last line.
 """
 
@@ -26,7 +27,9 @@ TASK = {
 }
 
 
-def config(to: Path, examples: list[str], steps: int, workers: int) -> Path:
+def config(
+    to: Path, examples: list[str], steps: int, workers: int = 1, sharded: bool = False
+) -> Path:
     """The run as a YAML file."""
     optimisation = {"steps": steps, "batch_tokens": 2048, "micro_tokens": 1024, "window": 512,
                     "warmup_steps": 10, "precision": "float32"}  # fmt: skip
@@ -34,7 +37,8 @@ def config(to: Path, examples: list[str], steps: int, workers: int) -> Path:
     file.write_text(
         yaml.safe_dump(
             {
-                "to": str(to), "name": to.name, "task": TASK, "workers": workers, "threads": 1,
+                "to": str(to), "name": to.name, "task": TASK, "workers": workers,
+                "sharded": sharded, "threads": 1,
                 "shape": {"vocabulary": 1000, "width": 64, "feed_forward": 128, "layers": 2,
                           "heads": 2, "context_tokens": 512},
                 "tuning": {"examples": examples, "optimisation": optimisation},
@@ -77,13 +81,14 @@ def main() -> None:
     random.seed(options.seed)
     curves = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, workers in (("undisturbed", 1), ("two workers", 2)):
+        for name, workers in (("undisturbed", 1), ("two workers", 2), ("sharded", 2)):
             to = Path(folder) / name.replace(" ", "-")
-            if start(config(to, options.examples, options.steps, workers)).wait():
+            file = config(to, options.examples, options.steps, workers, name == "sharded")
+            if start(file).wait():
                 raise SystemExit(f"{name}: failed")
             curves[name] = curve(to)
         to = Path(folder) / "killed"
-        file = config(to, options.examples, options.steps, 1)
+        file = config(to, options.examples, options.steps)
         for number in range(options.kills):
             process = start(file)
             # In the middle: after a few figures of its own, at a random instant.
@@ -105,6 +110,7 @@ def main() -> None:
         "loss": {"first": first[min(first)], "last": first[max(first)]},
         "killed_apart": apart(first, curves["killed"]),
         "two_workers_apart": apart(first, curves["two workers"]),
+        "sharded_apart": apart(first, curves["sharded"]),
     }
     print(json.dumps(figures))
 

@@ -25,6 +25,7 @@ def write_checkpoint(
         JobError: if it cannot be written.
     """
     import torch
+    from safetensors import SafetensorError
 
     part = to.with_name(f".{to.name}.part")
     try:
@@ -35,7 +36,9 @@ def write_checkpoint(
         for name in TOKENIZER_FILES:
             if (tokenizer / name).exists():
                 shutil.copyfile(tokenizer / name, part / name)
-        (part / "pubmark.json").write_text(manifest.model_dump_json(indent=2) + "\n")
+        (part / "pubmark.json").write_text(
+            manifest.model_dump_json(indent=2, exclude_none=True) + "\n"
+        )
         (part / "README.md").write_text(card, encoding="utf-8")
         old = to.with_name(f".{to.name}.old")
         if to.exists():
@@ -43,6 +46,6 @@ def write_checkpoint(
             to.rename(old)
         part.rename(to)
         shutil.rmtree(old, ignore_errors=True)
-    except OSError as e:
+    except (OSError, SafetensorError) as e:
         shutil.rmtree(part, ignore_errors=True)
         raise JobError(f"{to}: the checkpoint cannot be written: {e}") from e

@@ -16,11 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from disks import fill_up, mounted, remount
 
 from engine.annotator import make_annotator
 from engine.checkpoint import load_checkpoint
 from engine.training.curve import Curve
-from engine.training.states import write_state
+from engine.training.states import read_state, write_state
 from jobs.finetune import FinetuneResult, run
 from schemas.config import load_config
 from schemas.errors import JobError, UsageError
@@ -163,6 +164,42 @@ def test_a_killed_run_goes_on_to_the_same_result(tmp_path: Path, examples: str) 
     assert all(abs(whole[s] - killed[s]) < 1e-3 for s in whole)
 
 
+@pytest.mark.usefixtures("ray_session")
+def test_a_disk_that_fills_up_keeps_the_last_state(tmp_path: Path, examples: str) -> None:
+    tune(settings(tmp_path / "whole", examples, dev_examples=0))
+    files = [f for f in (tmp_path / "whole.run").rglob("*") if f.is_file()]
+    state = next(f for f in files if f.name == "state.pt").stat().st_size
+    others = sum(f.stat().st_size for f in files if f.name != "state.pt")
+    with mounted(tmp_path / "disk", f"size={others + int(1.6 * state)}") as disk:
+        values = settings(disk / "tiny", examples, dev_examples=0)
+        with pytest.raises(JobError, match="No space left on device"):
+            tune(values)
+        (kept,) = {f for f in disk.rglob("state.pt") if f.stat().st_size == state}
+        assert read_state(kept.parent)["step"] == 5
+        remount(disk, "size=64m")
+        tune(values)
+        whole, again = losses(tmp_path / "whole"), losses(disk / "tiny")
+    assert whole.keys() == again.keys()
+    assert all(abs(whole[s] - again[s]) < 1e-3 for s in whole)
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(
+    tmp_path: Path, examples: str
+) -> None:
+    with mounted(tmp_path / "disk", "size=64m") as disk:
+        values = settings(disk / "tiny", examples, 5, dev_examples=0)
+        tune(values)
+        filler = fill_up(disk)
+        before = (disk / "tiny/model.safetensors").read_bytes()
+        with pytest.raises(JobError, match=r"the checkpoint cannot be written.*No space left"):
+            tune(values)
+        assert (disk / "tiny/model.safetensors").read_bytes() == before
+        assert sorted(f.name for f in disk.iterdir()) == ["filler", "tiny", "tiny.run"]
+        filler.unlink()
+        assert tune(values).steps == 5
+
+
 def test_a_state_that_does_not_fit_the_disk_is_told(tmp_path: Path) -> None:
     (tmp_path / "state.pt").symlink_to("/dev/full")  # the kernel's own full disk
     with pytest.raises(JobError, match=r"step 7 cannot be written to .*; the one before"):
@@ -181,6 +218,14 @@ def test_what_is_missing_is_named_before_anything_starts(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         tune(settings(tmp_path / "x", examples) | changes)
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_two_workers_that_share_the_weights_out(tmp_path: Path, examples: str) -> None:
+    one = tune(settings(tmp_path / "one", examples, 20, dev_examples=4))
+    two = tune(settings(tmp_path / "two", examples, 20, dev_examples=4, workers=2, sharded=True))
+    assert two.loss == pytest.approx(one.loss, rel=1e-4) and two.dev_f1 == one.dev_f1
+    load_checkpoint(str(tmp_path / "two"))
 
 
 @pytest.mark.usefixtures("ray_session")
