@@ -370,8 +370,8 @@ class Chaos:
         if again := {(p, r) for p, r, _ in prompts} & before:
             self.wrong.append(f"{target.name}: {len(again)} committed texts were asked again")
         # An engine's death costs the tasks that it had, up to six, of a block of some 32 citations
-        # of 6 to 12 prompts each.
-        if (twice := len(lines) - len(prompts)) > 2304 * (inside["engine"] + inside["worker"]):
+        # of 2 to 4 prompts each.
+        if (twice := len(lines) - len(prompts)) > 768 * (inside["engine"] + inside["worker"]):
             self.wrong.append(f"{target.name}: {twice} prompts twice in one run, {dict(inside)}")
         made |= prompts
 

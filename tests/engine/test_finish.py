@@ -29,14 +29,15 @@ MakeRow = Callable[..., Row]
 
 @pytest.fixture(scope="session")
 def make_row(tokenizer: PromptTokenizer) -> MakeRow:
-    """Makes a row of GENERATED_SCHEMA, as nano would have filled it. The tokens of a marker have
-    the log-probability MARKER, all others PLAIN, which is lower."""
+    """Makes a row of GENERATED_SCHEMA, as nano would have filled it; ``<mark>`` in an answer stands
+    for the marker of the type asked for. The tokens of a marker have the log-probability MARKER,
+    all others PLAIN, which is lower."""
 
-    def complete(answer: str | Exception) -> Row:
+    def complete(name: str, answer: str | Exception) -> Row:
         if isinstance(answer, Exception):
             return {"error": str(answer)}
-        ids = tokenizer.encode_template(answer)
-        markers = tokenizer.encode_template("<mark></mark>")
+        ids = tokenizer.encode_template(answer.replace("mark>", f"{name}>"))
+        markers = tokenizer.encode_template(f"<{name}></{name}>")
         logprobs = [MARKER if i in markers else PLAIN for i in ids]
         return {"token_ids": ids, "logprobs": logprobs, "finish": "stop"}
 
@@ -63,7 +64,7 @@ def make_row(tokenizer: PromptTokenizer) -> MakeRow:
                 {"start": unit.start, "end": unit.end, "entity_types": [name], "max_tokens": 99}
                 for unit, name, _ in answers
             ],
-            "completions": [complete(answer) for _, _, answer in answers],
+            "completions": [complete(name, answer) for _, name, answer in answers],
             "engine": "node-1",
         }
 
@@ -72,7 +73,7 @@ def make_row(tokenizer: PromptTokenizer) -> MakeRow:
 
 def finished(*rows: Row, store_text: bool = True) -> list[Row]:
     batch = pa.Table.from_pylist(list(rows), schema=GENERATED_SCHEMA)
-    table = finish(batch, "nano", "mark", "annotator-1", "run-1", store_text)
+    table = finish(batch, "nano", "tags", "annotator-1", "run-1", store_text)
     assert table.schema == FINISHED_SCHEMA
     return table.to_pylist()
 
@@ -144,9 +145,8 @@ def test_markers_of_plain_tokens_are_scored_by_all_of_them(
     make_row: MakeRow, tokenizer: PromptTokenizer
 ) -> None:
     row = make_row("a", [(Span(0, 1), "disease", "a")])
-    ids = tokenizer.encode_texts(["<mark>a</mark>"])[0].ids
-    pieces = [tokenizer.decode([i]).text for i in ids]
-    inner = pieces.index("a")
+    (encoding,) = tokenizer.encode_texts(["<disease>a</disease>"])
+    ids, inner = encoding.ids, encoding.offsets.index((9, 10))
     logprobs = [-0.1] * len(ids)
     logprobs[inner] = -9.0  # the mention's own token does not count
     logprobs[1] = -0.5
@@ -253,7 +253,7 @@ def test_marks_without_a_place_are_kept_with_their_reason(make_row: MakeRow) -> 
 
 
 def test_a_source_with_a_literal_marker_is_never_misread(make_row: MakeRow) -> None:
-    text = "A <mark>flu</mark> tag."
+    text = "A <disease>flu</disease> tag."
     (row,) = finished(make_row(text, [(Span(0, len(text)), "disease", text)]))
     assert (row["mentions"], row["unplaced"]) == ([], [{"reason": "unreadable", "text": None}])
 

@@ -45,10 +45,9 @@ def test_the_prompt_form_of_nano(nano: Checkpoint, tokenizer: PromptTokenizer) -
     for unit in (Span(0, 5), Span(6, 18)):
         plain = tokenizer.encode_texts([text[unit.start : unit.end]])[0].ids
         limit = math.ceil(1.5 * len(plain)) + 32
-        expected += [
-            Prompt(unit, (name,), [ids["<s>"], ids[f"<{name}>"], *plain, ids["<sep>"]], limit)
-            for name in ("disease", "chemical", "gene")
-        ]
+        names = ("disease", "chemical", "gene")
+        asked = [ids["<s>"], *(ids[f"<{name}>"] for name in names)]
+        expected.append(Prompt(unit, names, [*asked, *plain, ids["<sep>"]], limit))
     assert prompts == expected
 
 

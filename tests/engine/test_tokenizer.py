@@ -12,7 +12,7 @@ from engine.checkpoint import Checkpoint
 from engine.tokenizer import PromptTokenizer
 from schemas.errors import UsageError
 
-SPECIAL = ["<unk>", "<s>", "</s>", "<pad>", "<mark>", "</mark>", "<sep>", "<disease>", "<gene>"]
+SPECIAL = ["<unk>", "<s>", "</s>", "<pad>", "<sep>", "<disease>", "<gene>", "</gene>"]
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +39,14 @@ def test_a_tokenizer_that_opens_every_text_with_a_token_is_kept_from_it(
     nano: Checkpoint, tmp_path: Path
 ) -> None:
     settings = json.loads(Path(nano.path, "tokenizer.json").read_text(encoding="utf-8"))
-    settings["post_processor"] |= {
-        "single": [
-            {"SpecialToken": {"id": "<s>", "type_id": 0}},
-            {"Sequence": {"id": "A", "type_id": 0}},
-        ],
+    single = [
+        {"SpecialToken": {"id": "<s>", "type_id": 0}},
+        {"Sequence": {"id": "A", "type_id": 0}},
+    ]
+    settings["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": single,
+        "pair": [*single, {"Sequence": {"id": "B", "type_id": 1}}],
         "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}},
     }
     (tmp_path / "tokenizer.json").write_text(json.dumps(settings))
@@ -56,7 +59,7 @@ def test_a_tokenizer_that_opens_every_text_with_a_token_is_kept_from_it(
 @given(st.text() | st.text("é🧬👩🏽‍🔬\u0301\u200d\ufeff\ufffd \n<>a"))
 @example("did n't , ( IL - 2 )  . ?")  # what transformers' clean-up of spaces would change
 @example("ends in a character that stands for a damaged one: \ufffd")
-@example("</s><mark>")
+@example("</s><gene>")
 def test_decode_gives_back_what_was_encoded(tokenizer: PromptTokenizer, text: str) -> None:
     ids = tokenizer.encode_texts([text])[0].ids
     decoded = tokenizer.decode(ids)
@@ -64,7 +67,7 @@ def test_decode_gives_back_what_was_encoded(tokenizer: PromptTokenizer, text: st
     assert len(decoded.ends) == len(ids)
 
 
-@given(st.lists(st.integers(4, 300) | st.integers(0, 8197)))
+@given(st.lists(st.integers(4, 300) | st.integers(0, 8191)))
 def test_the_tokens_cover_the_text_of_any_ids(
     tokenizer: PromptTokenizer, library: Tokenizer, ids: list[int]
 ) -> None:
@@ -75,12 +78,12 @@ def test_the_tokens_cover_the_text_of_any_ids(
 
 
 def test_each_token_stands_where_its_end_says(tokenizer: PromptTokenizer) -> None:
-    ids = tokenizer.encode_template("T <mark>😀 flu</mark>.")
+    ids = tokenizer.encode_template("T <gene>😀 flu</gene>.")
     decoded = tokenizer.decode(ids)
     starts = [0, *decoded.ends]
     pieces = [decoded.text[a:b] for a, b in zip(starts, decoded.ends, strict=False)]
     # The bytes of an emoji have their character only once the last of them is there.
-    assert [p for p in pieces if p] == ["T", " ", "<mark>", "😀", " flu", "</mark>", "."]
+    assert [p for p in pieces if p] == ["T", " ", "<gene>", "😀", " flu", "</gene>", "."]
 
 
 def test_offsets_count_code_points(tokenizer: PromptTokenizer) -> None:

@@ -112,7 +112,7 @@ def test_of_several_records_the_later_wins_before_the_model_runs(
     result = annotate([first, second], tmp_path / "t")
     assert (result.read, result.annotated, result.failed) == (2, 2, 0)
     assert rows(tmp_path / "t")[3]["text"] == "Ibuprofen"
-    assert result.figures.prompts == 2 * 3
+    assert result.figures.prompts == 2
 
 
 def test_limit_takes_the_first_and_the_next_run_goes_on(
@@ -126,12 +126,12 @@ def test_limit_takes_the_first_and_the_next_run_goes_on(
 
 def test_a_failing_prompt_harms_its_own_citation_only(tmp_path: Path, write_jsonl: Writer) -> None:
     bad = (10, "FAILS", "")
-    partial = (11, "FAILSGENE aspirin", "")
+    partial = (11, "FAILS", "We gave aspirin.")
     result = annotate(write_jsonl([ASPIRIN, bad, partial, DIABETES]), tmp_path / "t")
     found = rows(tmp_path / "t")
     assert [found[i]["status"] for i in (1, 3, 10, 11)] == ["ok", "ok", "failed", "partial"]
-    assert found[10]["error"] == ("generate: ValueError: told to fail (3 of 3 prompts failed)")
-    assert found[11]["error"].endswith("(1 of 3 prompts failed)")
+    assert found[10]["error"] == ("generate: ValueError: told to fail (1 of 1 prompts failed)")
+    assert found[11]["error"].endswith("(1 of 2 prompts failed)")
     assert surfaces(found[11]) == [("chemical", "aspirin")]
     assert (result.failed, result.partial) == (1, 1)
     assert result.exit_code(strict=False, max_failed=0.5) == 0
@@ -236,9 +236,9 @@ def test_force_leaves_rows_alone_where_the_sources_were_not_read_in_full(
 def test_dry_run_counts_and_writes_nothing(tmp_path: Path, write_jsonl: Writer) -> None:
     source = write_jsonl([ASPIRIN, EMPTY, DIABETES])
     result = annotate(source, tmp_path / "t", dry_run=True)
-    # ASPIRIN has three sentences, DIABETES one; three types each.
+    # ASPIRIN has three sentences, DIABETES one; nano is asked for all types at once.
     assert result.dry_run is not None
-    assert (result.dry_run["new"], result.empty, result.dry_run["prompts"]) == (3, 1, 12)
+    assert (result.dry_run["new"], result.empty, result.dry_run["prompts"]) == (3, 1, 4)
     assert not (tmp_path / "t").exists()
     wet = annotate(source, tmp_path / "t")
     assert wet.figures.prompt_tokens == result.dry_run["prompt_tokens"]
@@ -258,7 +258,7 @@ def test_runs_and_annotators_say_what_was_done(tmp_path: Path, write_jsonl: Writ
     result = annotate(source, tmp_path / "t")
     (row,) = DeltaTable(tmp_path / "t/runs").to_pyarrow_table().to_pylist()
     assert (row["run_id"], row["outcome"], row["job"]) == (result.run_id, "done", "annotate")
-    assert (row["read"], row["annotated"], row["prompts"]) == (2, 2, 9)
+    assert (row["read"], row["annotated"], row["prompts"]) == (2, 2, 3)
     assert row["completion_tokens"] > 0 and dict(row["versions"])["ray"]
     assert [(f["source"], f["citations"]) for f in row["files"]] == [("citations.jsonl", 2)]
     annotate(source, tmp_path / "t")

@@ -89,7 +89,7 @@ def test_dry_run_says_what_it_would_cost(tmp_path: Path) -> None:
     source = write_xml(tmp_path / "a.xml", articles(1, 2))
     code, result, _ = annotate(source, tmp_path / "t", "--dry-run")
     assert code == 0
-    assert (result["new"], result["settled"], result["empty"], result["prompts"]) == (2, 0, 0, 6)
+    assert (result["new"], result["settled"], result["empty"], result["prompts"]) == (2, 0, 0, 2)
     assert result["prompt_tokens"] > 0 and not (tmp_path / "t").exists()
 
 

@@ -32,8 +32,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> Path:
     folder = tmp_path_factory.mktemp("replay")
     once = folder / "once"
     source = folder / "a.jsonl"
-    titles = ["Use of aspirin", f"RAISES={once}= aspirin", "FAILSGENE cancer", "Use of metformin"]
-    lines = (json.dumps({"pmid": p, "title": t}) for p, t in enumerate(titles, 1))
+    titles = ["Use of aspirin", f"RAISES={once}= aspirin", "It FAILS", "Use of metformin"]
+    abstract = {3: "Not so cancer."}
+    lines = (
+        json.dumps({"pmid": p, "title": t, "abstract": abstract.get(p, "")})
+        for p, t in enumerate(titles, 1)
+    )
     source.write_text("\n".join(lines))
     checkpoint = make_checkpoint(folder, "old")
     annotate(
@@ -61,18 +65,19 @@ def replay(to: Path, **options: Any) -> Any:
 
 def test_a_failure_keeps_its_stage_reason_and_place(table: Path) -> None:
     kept = DeltaTable(table / "failures").to_pyarrow_table().to_pylist()
-    assert len(kept) == 3 + 1
-    gene = next(f for f in kept if f["pmid"] == 3)
-    assert (gene["stage"], gene["reason"]) == ("generate", "ValueError: told to fail")
-    assert (gene["start"], gene["end"], gene["entity_types"]) == (0, 16, ["gene"])
-    assert gene["run_id"] == rows(table)[3]["run_id"]
+    assert len(kept) == 2
+    title = next(f for f in kept if f["pmid"] == 3)
+    assert (title["stage"], title["reason"]) == ("generate", "ValueError: told to fail")
+    assert (title["start"], title["end"]) == (0, 8)
+    assert title["entity_types"] == ["disease", "chemical", "gene"]
+    assert title["run_id"] == rows(table)[3]["run_id"]
     found = sql(
         SqlConfig(
             query="SELECT count(*) FROM failures JOIN annotations USING (pmid, run_id)",
             source=str(table),
         )
     )
-    assert list(found.rows) == [(4,)]
+    assert list(found.rows) == [(2,)]
 
 
 def test_replay_does_again_what_failed_and_history_says_so(table: Path, folder: Path) -> None:

@@ -14,15 +14,15 @@ from pathlib import Path
 
 from engine.backends.base import Completion, EngineSettings
 from engine.checkpoint import Checkpoint
-from engine.codecs import mark
+from engine.codecs import CODECS
 from engine.tokenizer import load_tokenizer
 from schemas.errors import EngineDied
-from schemas.spans import Span
+from schemas.spans import TypedSpan
 
 WORDS = {
-    "<chemical>": r"aspirin|ibuprofen|metformin|CO2|[A-Za-z]+(?:mycin|cillin|ine)\b",
-    "<disease>": r"(?:breast |lung )?cancer|diabetes|[A-Za-z]+(?:itis|emia|osis)\b",
-    "<gene>": r"BRCA1|TP53|\b[A-Z]{2,}[0-9]\b",
+    "chemical": r"aspirin|ibuprofen|metformin|CO2|[A-Za-z]+(?:mycin|cillin|ine)\b",
+    "disease": r"(?:breast |lung )?cancer|diabetes|[A-Za-z]+(?:itis|emia|osis)\b",
+    "gene": r"BRCA1|TP53|\b[A-Z]{2,}[0-9]\b",
 }
 LOGPROB = -0.125
 
@@ -30,20 +30,21 @@ LOGPROB = -0.125
 class FakeBackend:
     """Marks by :data:`WORDS`; every token has log-probability :data:`LOGPROB`.
 
-    Words that steer it: ``FAILS`` raises for this prompt, ``FAILSGENE`` for prompts about genes
-    only, ``KILLS=path=`` raises EngineDied unless the file exists (which the dying engine makes:
-    so it dies once), ``KILLSALWAYS`` always, ``HANGS=path=`` hangs once.
+    Words that steer it: ``FAILS`` raises for this prompt, ``KILLS=path=`` raises EngineDied unless
+    the file exists (which the dying engine makes: so it dies once), ``KILLSALWAYS`` always,
+    ``HANGS=path=`` hangs once.
     PUBMARK_FAKE_SECONDS is the time that a prompt takes.
     """
 
     def __init__(self, checkpoint: Checkpoint, settings: EngineSettings, temperature: float):
         self._tokenizer = load_tokenizer(checkpoint.tokenizer_path)
+        self._codec = CODECS[checkpoint.manifest.task.codec]
         self._seconds = float(os.environ.get("PUBMARK_FAKE_SECONDS", "0"))
 
     async def generate(self, token_ids: Sequence[int], max_tokens: int) -> Completion:
         """See :class:`engine.backends.base.Backend`."""
         prompt = self._tokenizer.decode(token_ids).text
-        kind, text = re.fullmatch(r"<s>(<\w+>)(.*)<sep>", prompt, re.DOTALL).groups()  # type: ignore[union-attr]
+        asked, text = re.fullmatch(r"<s>((?:<\w+>)+)(.*)<sep>", prompt, re.DOTALL).groups()  # type: ignore[union-attr]
         # Never in the order asked: a long text answers before a short one.
         await asyncio.sleep(self._seconds + 0.02 / (1 + len(text)))
         if "KILLS" in text:
@@ -51,10 +52,14 @@ class FakeBackend:
         if (hangs := re.search(r"HANGS=(.*)=", text)) and not Path(hangs[1]).exists():
             Path(hangs[1]).touch()
             time.sleep(600)  # the event loop with it
-        if "FAILS" in text and ("FAILSGENE" not in text or kind == "<gene>"):
+        if "FAILS" in text:
             raise ValueError("told to fail")
-        spans = [Span(*m.span()) for m in re.finditer(WORDS[kind], text)]
-        ids = self._tokenizer.encode_template(mark.encode(text, spans))
+        spans = [
+            TypedSpan(*m.span(), kind)
+            for kind in re.findall(r"<(\w+)>", asked)
+            for m in re.finditer(WORDS[kind], text)
+        ]
+        ids = self._tokenizer.encode_template(self._codec.encode(text, spans))
         finish = "stop" if len(ids) <= max_tokens else "length"
         return Completion(ids[:max_tokens], [LOGPROB] * len(ids[:max_tokens]), finish)
 

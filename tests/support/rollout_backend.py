@@ -52,11 +52,11 @@ class RolloutBackend(FakeBackend):
         if self._name == "broken":
             raise ValueError("told to fail")
         if self._name == "worse":
-            text = re.sub(r"<mark>([^<]*cancer)</mark>", r"\1", text)
-        if self._name == "better" and prompt.startswith("<s><disease>"):
-            text = re.sub(r"\btumour\b", "<mark>tumour</mark>", text)
+            text = re.sub(r"<disease>([^<]*cancer)</disease>", r"\1", text)
+        if self._name == "better" and "<disease>" in prompt:
+            text = re.sub(r"( ?\btumour\b)", r"<disease>\1</disease>", text)
         if self._name == "noisy" and time.time_ns() % 3 == 0:
-            text = text.replace("<mark>", "").replace("</mark>", "")
+            text = re.sub(r"</?(disease|chemical|gene)>", "", text)
         ids = self._tokens.encode_template(text)
         return Completion(ids, [-0.125] * len(ids), done.finish)
 

@@ -4,12 +4,16 @@ It learns to mark animals as diseases, which the base does not do.
 """
 
 import json
+import re
 import shutil
+from itertools import accumulate
 from pathlib import Path
 
 from engine.checkpoint import load_checkpoint
+from engine.codecs import CODECS
 from engine.tokenizer import load_tokenizer
 from engine.training.model import add_adapter, load_model
+from schemas.spans import TypedSpan
 from schemas.training import Lora
 
 SENTENCES = [
@@ -32,14 +36,18 @@ def tune_adapter(base: Path, to: Path, steps: int = 20, rank: int = 12) -> Path:
 
     checkpoint = load_checkpoint(str(base))
     tokenizer = load_tokenizer(checkpoint.path)
-    before, after = checkpoint.manifest.task.pieces(("disease",))
+    task = checkpoint.manifest.task
+    before, after = task.pieces(task.questions()[0])
     torch.manual_seed(0)
     model = add_adapter(load_model(str(base)), Lora(rank=rank, alpha=2 * rank), seed=0)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     rows = []
     for sentence in SENTENCES:
-        text = sentence.replace("[", "").replace("]", "")
-        target = sentence.replace("[", "<mark>").replace("]", "</mark>")
+        pieces = re.split(r"[][]", sentence)  # every second one is marked
+        ends = list(accumulate(map(len, pieces)))
+        text = "".join(pieces)
+        spans = [TypedSpan(ends[i - 1], ends[i], "disease") for i in range(1, len(pieces), 2)]
+        target = CODECS[task.codec].encode(text, spans)
         # As the backends see it: a prompt in pieces, then the answer and the end.
         (encoding,) = tokenizer.encode_texts([text])
         prompt = [*tokenizer.encode_template(before), *encoding.ids]

@@ -1,6 +1,7 @@
 """What both backends answer, held against a plain forward pass of the same weights."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,9 +77,8 @@ def test_a_completion_repeats_its_text_to_the_letter(
 ) -> None:
     decode = load_tokenizer(nano.path).decode
     answers = [decode(c.token_ids).text for c in completions[: len(prompts)]]
-    plain = [a.replace("<mark>", "").replace("</mark>", "") for a in answers]
-    faithful = sum(a == t for a, t in zip(plain, [t for t in TEXTS for _ in range(3)], strict=True))
-    assert faithful >= 6, answers
+    plain = [re.sub(r"</?(disease|chemical|gene)>", "", a) for a in answers]
+    assert sum(a == t for a, t in zip(plain, TEXTS, strict=True)) >= 2, answers
     assert all(c.finish == "stop" for c in completions[: len(prompts)])
 
 
