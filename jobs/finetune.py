@@ -30,7 +30,7 @@ from engine.training.data import (
     read_column,
 )
 from engine.training.export import write_checkpoint
-from engine.training.states import read_state
+from engine.training.states import read_state, rescue_state
 from engine.training.vocabulary import task_tokens, token_id, train_tokenizer, write_tokenizer
 from engine.training.worker import Stage, make_model, put_weights, work
 from schemas.errors import JobError, UsageError
@@ -236,7 +236,7 @@ def _stages(
         tuning = name == "tuning"
         return Stage(
             folder=prepared[name].folder, encode=encode, optimisation=optimisation,
-            tokenizer=str(tokenizer), pad=pad, stop=stop, begin=begin, before=None,
+            tokenizer=str(tokenizer), pad=pad, stop=stop, begin=begin, before=None, rescued=None,
             lora=config.lora if tuning else None, task=config.task, dev=dev if tuning else [],
             context_tokens=context, evaluate_every=config.evaluate_every,
             save_every=config.save_every, log_every=_LOG_EVERY, threads=config.threads,
@@ -278,6 +278,7 @@ def _fit(
     # One CPU is left to the tasks that read and encode: without any, nothing would come.
     spare = max(ray.cluster_resources().get("CPU", 1) - 1, 0) / config.workers
     share = float(int(spare)) if spare >= 1 else round(spare, 2)
+    stage = replace(stage, rescued=rescue_state(folder / name / "states"))
     queue = Queue(actor_options={"num_cpus": 0})
     scored = bool(stage.dev)
     trainer = TorchTrainer(

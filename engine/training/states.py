@@ -1,5 +1,7 @@
 """The state that a killed run goes on from, as a file in a directory."""
 
+import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +10,10 @@ from schemas.errors import JobError
 if TYPE_CHECKING:
     from engine.training.loop import State
 
+logger = logging.getLogger(__name__)
+
 _FILE = "state.pt"
+_RAY_NOTE = "checkpoint_manager_snapshot.json"
 
 
 def write_state(state: "State", folder: Path) -> None:
@@ -34,3 +39,27 @@ def read_state(folder: Path) -> "State":
     import torch
 
     return torch.load(folder / _FILE, map_location="cpu", weights_only=True)
+
+
+def rescue_state(folder: Path) -> str | None:
+    """Where the newest whole state is below a folder of Ray Train's, if Ray cannot tell any more.
+
+    Ray keeps a note of its checkpoints, and empties it before it writes it anew: on a full disk it
+    stays empty, and Ray does not start from it. Then the note is deleted.
+    """
+    note = folder / _RAY_NOTE
+    try:
+        json.loads(note.read_text())
+        return None
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        note.unlink()
+    for file in sorted(folder.glob(f"*/{_FILE}"), reverse=True):
+        try:
+            step = read_state(file.parent)["step"]
+        except (EOFError, OSError, RuntimeError, ValueError):  # it was being written
+            continue
+        logger.warning("%s was lost; going on from the state of step %d", note, step)
+        return str(file.parent)
+    return None

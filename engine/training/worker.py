@@ -21,7 +21,8 @@ from schemas.training import Lora, Optimisation, Shape
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a run. ``before`` is where the stage before left its last state."""
+    """One stage of a run. ``before`` is where the stage before left its last state; ``rescued``,
+    where this one did, if Ray Train does not know any more."""
 
     folder: str
     encode: Encode
@@ -31,6 +32,7 @@ class Stage:
     stop: int
     begin: Shape | str
     before: str | None
+    rescued: str | None
     lora: Lora | None
     task: Task
     dev: list[GoldText]
@@ -89,6 +91,8 @@ def work(config: dict[str, Any]) -> None:
     if checkpoint := ray.train.get_checkpoint():
         with checkpoint.as_directory() as folder:
             state = read_state(Path(folder))
+    elif stage.rescued:
+        state = read_state(Path(stage.rescued))
     settings = stage.optimisation
 
     def on_step(figures: Figures, make_state: Callable[[], State]) -> None:

@@ -70,7 +70,7 @@ def test_it_finds_what_a_person_would(rows: list[dict[str, Any]]) -> None:
 def test_the_run_says_how_it_went(target: Path, result: RunResult) -> None:
     (row,) = DeltaTable(target / "t/runs").to_pyarrow_table().to_pylist()
     assert row["mentions"] == result.mentions > 500
-    assert row["prompt_tokens"] > 30_000 and row["completion_tokens"] > 20_000
+    assert row["prompt_tokens"] > 10_000 and row["completion_tokens"] > 10_000
     assert row["engine_start_seconds"] > 1 and 0.5 < row["engine_busy_share"] <= 1
     assert sum(dict(row["unplaced"]).values()) == result.unplaced
     assert {s["reason"] for s in row["unplaced_samples"]} == set(dict(row["unplaced"]))

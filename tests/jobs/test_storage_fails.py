@@ -50,7 +50,7 @@ def one_line(text: str) -> str:
 
 @pytest.mark.usefixtures("ray_session")
 def test_a_full_disk(tmp_path: Path, write_jsonl: Writer) -> None:
-    source = write_jsonl(citations(160))
+    source = write_jsonl(citations(320))
     with mounted(tmp_path / "disk", "size=128k") as disk:
         config = tmp_path / "job.yaml"
         config.write_text("commit_every_rows: 16\n")
@@ -58,12 +58,12 @@ def test_a_full_disk(tmp_path: Path, write_jsonl: Writer) -> None:
         assert result.exit_code == 1 and "No space left on device" in one_line(result.stderr)
         assert "Traceback" not in result.stderr
         done = pmids(disk / "t")
-        assert 0 < len(done) < 160 and len(set(done)) == len(done)
+        assert 0 < len(done) < 320 and len(set(done)) == len(done)
         remount(disk, "size=64m")
         result = pubmark(source, disk / "t", "--config", str(config))
         assert result.exit_code == 0, result.stderr
         assert json.loads(result.stdout)["settled"] == len(done)
-        assert pmids(disk / "t") == list(range(1, 161))
+        assert pmids(disk / "t") == list(range(1, 321))
 
 
 @pytest.mark.usefixtures("ray_session")
