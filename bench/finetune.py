@@ -73,13 +73,15 @@ def read_sequences(files: list[str], count: int) -> list[Any]:
     from engine.checkpoint import load_checkpoint
     from engine.training.data import EncodeExamples
     from engine.training.sequences import Sequence_
+    from schemas.training import Optimisation, TuningStage
 
     nano = load_checkpoint("nano")
     table = pa.concat_tables([pq.read_table(f) for f in files])
     table = table.filter(pc.equal(table["split"], "train"))
     order = list(range(len(table)))
     Random(0).shuffle(order)
-    encode = EncodeExamples(nano.manifest.task, str(nano.path), 2, {}, 1.0, 0.0, 1024, 0)
+    tuning = TuningStage(examples=files, optimisation=Optimisation(steps=1))
+    encode = EncodeExamples(nano.manifest.task, str(nano.path), 2, tuning, 0)
     columns = encode(table.take(order[: count + 64]), 0).slice(0, count).to_pydict()
     found = [Sequence_(i, w) for i, w in zip(columns["ids"], columns["weights"], strict=True)]
     if len(found) < count:

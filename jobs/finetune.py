@@ -28,6 +28,7 @@ from engine.training.data import (
     prepare_examples,
     prepare_texts,
     read_column,
+    write_lexicon,
 )
 from engine.training.export import write_checkpoint
 from engine.training.states import read_state, rescue_state
@@ -250,10 +251,10 @@ def _stages(
         )
         stages["language"] = stage("language", texts, config.language.optimisation)
     tuning = config.tuning
-    examples = EncodeExamples(
-        config.task, str(tokenizer), stop, tuning.weights, tuning.keep_negatives,
-        tuning.prompt_weight, tuning.max_tokens, config.seed,
-    )  # fmt: skip
+    lexicon = folder / "lexicon.json"
+    if tuning.variation.replace and not lexicon.exists():
+        write_lexicon(prepared["tuning"].folder, lexicon)
+    examples = EncodeExamples(config.task, str(tokenizer), stop, tuning, config.seed, str(lexicon))
     stages["tuning"] = stage("tuning", examples, tuning.optimisation)
     return stages
 

@@ -85,6 +85,22 @@ class LanguageStage(BaseModel):
     restore: float = Field(0.5, ge=0, le=1, description="Share of passages to be restored.")
 
 
+class Variation(BaseModel):
+    """How examples are varied anew in every epoch, for models that would learn them by heart."""
+
+    model_config = _STRICT
+
+    replace: float = Field(
+        0.0, ge=0, le=1, description="Share of names that give way to others of their type."
+    )
+    set_apart: float = Field(
+        0.0, ge=0, le=1, description='Share of raw texts that become tokenised ("T - cell").'
+    )
+    cut: float = Field(
+        0.0, ge=0, le=1, description="Share of longer words cut in two before they become tokens."
+    )
+
+
 class TuningStage(BaseModel):
     """Examples become prompts and answers by the task's template and codec."""
 
@@ -101,6 +117,13 @@ class TuningStage(BaseModel):
         1.0, ge=0, le=1, description="Share of the examples without a mention that an epoch holds."
     )
     prompt_weight: float = Field(0.0, ge=0, description="Of the loss on a prompt's own tokens.")
+    marker_weight: float = Field(
+        1.0,
+        gt=0,
+        description="Of the loss on what opens a mention, where that is a token of its own: more "
+        "than 1 for a model that marks too little.",
+    )
+    variation: Variation = Variation()
     max_tokens: int = Field(1024, ge=16, description="Longer examples are left out, and counted.")
 
 

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -26,10 +27,12 @@ from engine.sources.read import read_citations
 from engine.sources.shards import Shard, find_shards
 from engine.tokenizer import load_tokenizer
 from engine.training.sequences import ExampleEncoder, Sequence_, TextEncoder, stable_seed
+from engine.training.variation import Lexicon, cut_words, replace_names, set_apart
 from schemas.errors import UsageError
 from schemas.examples import EXAMPLES_SCHEMA
 from schemas.spans import TypedSpan
 from schemas.task import Task
+from schemas.training import TuningStage
 
 SEQUENCE_SCHEMA = pa.schema([("ids", pa.list_(pa.int32())), ("weights", pa.list_(pa.float32()))])
 
@@ -103,6 +106,24 @@ def prepare_texts(sources: Sequence[str], held_out: HeldOut, folder: Path, seed:
     return _prepare(rows, ("text",), held_out, folder, seed, "text")
 
 
+def write_lexicon(folder: str, target: Path) -> None:
+    """Write the distinct names of all mentions in prepared examples, by form and type, as JSON.
+
+    Names of raw texts serve tokenised ones too, set apart.
+    """
+    names: dict[str, dict[str, set[str]]] = {"raw": {}, "tokenised": {}}
+    dataset = ds.dataset(sorted(map(str, Path(folder).glob("*.parquet"))))
+    for batch in dataset.to_batches(columns=["text", "form", "mentions"]):
+        for row in batch.to_pylist():
+            for m in row["mentions"]:
+                name, kind = row["text"][m["start"] : m["end"]], m["entity_type"]
+                names[row["form"]].setdefault(kind, set()).add(name)
+                names["tokenised"].setdefault(kind, set()).add(set_apart(name, [])[0])
+    part = target.with_suffix(".part")
+    part.write_text(json.dumps({f: {t: sorted(n) for t, n in o.items()} for f, o in names.items()}))
+    part.replace(target)
+
+
 def held_out_texts(sources: Sequence[str]) -> HeldOut:
     """What no training may see: the test splits of examples."""
     table = ds.dataset(_parquet(sources)).to_table(
@@ -115,42 +136,57 @@ def held_out_texts(sources: Sequence[str]) -> HeldOut:
 class EncodeExamples:
     """From EXAMPLES_SCHEMA: an :data:`Encode` that workers can be sent.
 
-    What an epoch holds of each example (how often, and what is asked about it) is drawn anew for
-    each epoch, and is the same wherever it is drawn.
+    What an epoch holds of each example (how often, how varied, and what is asked about it) is drawn
+    anew for each epoch, and is the same wherever it is drawn. ``lexicon`` is the file of names that
+    :func:`write_lexicon` made, needed where names are replaced.
     """
 
     task: Task
     tokenizer: str
     stop: int
-    weights: dict[str, float]
-    keep_negatives: float
-    prompt_weight: float
-    max_tokens: int
+    tuning: TuningStage
     seed: int
+    lexicon: str | None = None
 
     def __call__(self, rows: pa.Table, epoch: int) -> pa.Table:
         """See :data:`Encode`."""
+        tuning = self.tuning
         encoder = ExampleEncoder(
-            self.task, load_tokenizer(self.tokenizer), self.stop, self.prompt_weight
-        )
+            self.task, load_tokenizer(self.tokenizer), self.stop, tuning.prompt_weight,
+            tuning.marker_weight,
+        )  # fmt: skip
         found: list[Sequence_] = []
         for row in rows.to_pylist():
             name = (row["corpus"], row["document"], row["part"], row["form"])
             random = Random(stable_seed(self.seed, epoch, *name))
-            weight = self.weights.get(row["corpus"], 1.0)
+            weight = tuning.weights.get(row["corpus"], 1.0)
             mentions = [TypedSpan(m["start"], m["end"], m["entity_type"]) for m in row["mentions"]]
             for _ in range(int(weight) + (random.random() < weight % 1)):
                 for asked in self._ask(encoder.questions(row["annotated_types"]), random):
                     marked = any(m.entity_type in asked for m in mentions)
-                    if not marked and random.random() >= self.keep_negatives:
+                    if not marked and random.random() >= tuning.keep_negatives:
                         continue
+                    varied = self._vary(row["text"], mentions, row["form"], random)
                     try:
-                        sequence = encoder.encode(row["text"], mentions, asked)
+                        sequence = encoder.encode(*varied, asked)
                     except ValueError:  # it holds a marker of its own
                         continue
-                    if len(sequence.ids) <= self.max_tokens:
+                    if len(sequence.ids) <= tuning.max_tokens:
                         found.append(sequence)
         return _to_table(found)
+
+    def _vary(
+        self, text: str, mentions: list[TypedSpan], form: str, random: Random
+    ) -> tuple[str, list[TypedSpan]]:
+        how = self.tuning.variation
+        if how.replace and self.lexicon:
+            lexicon = _read_lexicon(self.lexicon, form)
+            text, mentions = replace_names(text, mentions, lexicon, how.replace, random)
+        if form == "raw" and random.random() < how.set_apart:
+            text, mentions = set_apart(text, mentions)
+        if how.cut:
+            text, mentions = cut_words(text, mentions, how.cut, random)
+        return text, mentions
 
     def _ask(self, questions: list[tuple[str, ...]], random: Random) -> Sequence[tuple[str, ...]]:
         """Every question where each type is asked alone; else, half the time the one for all."""
@@ -218,6 +254,12 @@ def read_column(folder: str, column: str = "text") -> Iterator[str]:
     """One column of what was prepared, row by row."""
     for batch in ds.dataset(sorted(map(str, Path(folder).glob("*.parquet")))).to_batches([column]):
         yield from batch[column].to_pylist()
+
+
+@lru_cache(maxsize=2)
+def _read_lexicon(path: str, form: str) -> Lexicon:
+    names: Lexicon = json.loads(Path(path).read_text())[form]
+    return names
 
 
 def _to_table(sequences: Sequence[Sequence_]) -> pa.Table:

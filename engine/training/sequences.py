@@ -13,6 +13,7 @@ from random import Random
 
 from engine.codecs import CODECS
 from engine.tokenizer import PromptTokenizer
+from engine.training.variation import CUT
 from schemas.spans import TypedSpan
 from schemas.task import Task
 
@@ -26,14 +27,27 @@ class Sequence_:
 
 
 class ExampleEncoder:
-    """Makes sequences of examples for one task and tokenizer."""
+    """Makes sequences of examples for one task and tokenizer.
 
-    def __init__(self, task: Task, tokenizer: PromptTokenizer, stop: int, prompt_weight: float):
+    ``stop`` ends an answer; ``prompt_weight`` is the weight of the loss on a prompt's own tokens,
+    ``marker_weight`` that of what opens a mention, where a single token does.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        tokenizer: PromptTokenizer,
+        stop: int,
+        prompt_weight: float,
+        marker_weight: float = 1.0,
+    ):
         self._task = task
         self._tokenizer = tokenizer
         self._stop = stop
         self._prompt_weight = prompt_weight
         self._codec = CODECS[task.codec]
+        opening = (tokenizer.encode_template(m) for m in opening_markers(task))
+        self._weight_of = {ids[0]: marker_weight for ids in opening if len(ids) == 1}
 
     def questions(self, annotated_types: Sequence[str]) -> list[tuple[str, ...]]:
         """What can be asked about a text of which these types are marked exhaustively.
@@ -49,20 +63,30 @@ class ExampleEncoder:
     def encode(self, text: str, mentions: Sequence[TypedSpan], asked: Sequence[str]) -> Sequence_:
         """Prompt and answer for one text; of nested mentions of a type the outermost is taught.
 
+        Where the text holds :data:`CUT`, no token of prompt or answer reaches over it.
+
         Raises:
             ValueError: if the text holds a marker of its own, which no answer can tell apart.
         """
         before, after = (self._tokenizer.encode_template(p) for p in self._task.pieces(asked))
         outer = outermost([m for m in mentions if m.entity_type in asked])
-        prompt = [*before, *self._tokenizer.encode_texts([text])[0].ids, *after]
+        pieces = self._tokenizer.encode_texts(text.split(CUT))
+        prompt = [*before, *(i for piece in pieces for i in piece.ids), *after]
         answer = [*self._answer(text, outer), self._stop]
-        weights = [self._prompt_weight] * len(prompt) + [1.0] * len(answer)
+        weights = [self._prompt_weight] * len(prompt)
+        weights += [self._weight_of.get(i, 1.0) for i in answer]
         # What the template says is the same every time: there is nothing to learn in it.
         weights[: len(before) + 1] = [0.0] * (len(before) + 1)
         return Sequence_([*prompt, *answer], weights)
 
     def _answer(self, text: str, mentions: Sequence[TypedSpan]) -> list[int]:
-        return self._tokenizer.encode_template(self._codec.encode(text, mentions))
+        pieces = self._codec.encode(text, mentions).split(CUT)
+        return [i for piece in pieces for i in self._tokenizer.encode_template(piece)]
+
+
+def opening_markers(task: Task) -> list[str]:
+    """What the task's codec opens a mention with."""
+    return [f"<{n}>" for n in task.entity_types] if task.codec == "tags" else ["<mark>"]
 
 
 def outermost(mentions: Sequence[TypedSpan]) -> list[TypedSpan]:

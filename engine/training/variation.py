@@ -1,0 +1,86 @@
+"""Examples varied anew in every epoch, so that a small model learns names, not examples by heart.
+
+Enters: a text and its mentions. Leaves: the same with other names, its words set apart, or words
+cut in two before they become tokens. Each is drawn from the random numbers that are given.
+
+Mention replacement is that of Dai and Adel, COLING 2020 (2020.coling-main.343); cutting words is to
+byte-level BPE what BPE-dropout is (Provilkov et al., ACL 2020), but drawn from a seed.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from random import Random
+
+from schemas.spans import TypedSpan
+
+CUT = "\uffff"
+"""Where a word is cut: a code point that is no character, and in no text."""
+
+Lexicon = Mapping[str, Sequence[str]]
+"""By entity type, the distinct names that mentions have."""
+
+_PIECE = re.compile(r"\w+|[^\w\s]")
+_LONG_WORD = re.compile(r"[^\W\d_]{5,}")
+
+
+def replace_names(
+    text: str, mentions: Sequence[TypedSpan], lexicon: Lexicon, share: float, random: Random
+) -> tuple[str, list[TypedSpan]]:
+    """Give a ``share`` of the names other names of their type, the same wherever one stands.
+
+    Mentions that overlap another one stay as they are.
+    """
+    ordered = sorted(mentions)
+    names: dict[tuple[str, str], str] = {}
+    pieces: list[str] = []
+    moved: list[TypedSpan] = []
+    done = length = 0
+    for i, (start, end, kind) in enumerate(ordered):
+        alone = not any(m.span.overlaps(ordered[i].span) for m in ordered if m is not ordered[i])
+        name = text[start:end]
+        if alone and (kind, name) not in names:
+            known = lexicon.get(kind)
+            names[kind, name] = random.choice(known) if known and random.random() < share else name
+        if alone:
+            pieces += [text[done:start], names[kind, name]]
+            length += start - done
+            moved.append(TypedSpan(length, length + len(pieces[-1]), kind))
+            length += len(pieces[-1])
+            done = end
+        else:
+            moved.append(TypedSpan(start - done + length, end - done + length, kind))
+    return "".join([*pieces, text[done:]]), moved
+
+
+def set_apart(text: str, mentions: Sequence[TypedSpan]) -> tuple[str, list[TypedSpan]]:
+    """The text as tokenised corpora have it: a space between all words and signs ("T - cell")."""
+    places: dict[int, int] = {}
+    pieces: list[str] = []
+    length = 0
+    for found in _PIECE.finditer(text):
+        places |= {i: length + i - found.start() for i in range(*found.span())}
+        pieces.append(found[0])
+        length += len(found[0]) + 1
+    moved = [TypedSpan(places[m.start], places[m.end - 1] + 1, m.entity_type) for m in mentions]
+    return " ".join(pieces), moved
+
+
+def cut_words(
+    text: str, mentions: Sequence[TypedSpan], share: float, random: Random
+) -> tuple[str, list[TypedSpan]]:
+    """Put :data:`CUT` somewhere into a ``share`` of the words of five letters and more."""
+    cuts = [
+        random.randint(found.start() + 2, found.end() - 2)
+        for found in _LONG_WORD.finditer(text)
+        if random.random() < share
+    ]
+    pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    moved = [
+        TypedSpan(
+            m.start + sum(c <= m.start for c in cuts),
+            m.end + sum(c < m.end for c in cuts),
+            m.entity_type,
+        )
+        for m in mentions
+    ]
+    return CUT.join(pieces), moved
