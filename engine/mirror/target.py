@@ -52,7 +52,7 @@ class Target:
             lock.acquire(timeout=0)
         except Timeout as e:
             raise UsageError(f"target {self.uri}: another run is filling it") from e
-        except (OSError, NotImplementedError) as e:
+        except (OSError, NotImplementedError) as e:  # the latter where a file system has no locks
             raise UsageError(f"target {self.uri}: cannot be written: {e}") from e
         try:
             yield

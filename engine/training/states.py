@@ -3,6 +3,7 @@
 import json
 import logging
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
 from schemas.errors import JobError
@@ -14,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 _FILE = "state.pt"
 _RAY_NOTE = "checkpoint_manager_snapshot.json"
+_NOT_WHOLE = (EOFError, OSError, RuntimeError, ValueError, UnpicklingError)
+"""What reading a state raises that was being written."""
 
 
 def write_state(state: "State", folder: Path) -> None:
@@ -45,21 +48,20 @@ def rescue_state(folder: Path) -> str | None:
     """Where the newest whole state is below a folder of Ray Train's, if Ray cannot tell any more.
 
     Ray keeps a note of its checkpoints, and empties it before it writes it anew: on a full disk it
-    stays empty, and Ray does not start from it. Then the note is deleted.
+    stays empty, and Ray does not start from it. Then the note is deleted. That there is none tells
+    nothing: the run that deleted it may have been killed before it kept a state of its own.
     """
     note = folder / _RAY_NOTE
     try:
         json.loads(note.read_text())
         return None
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        note.unlink()
+    except (FileNotFoundError, ValueError):
+        note.unlink(missing_ok=True)
     for file in sorted(folder.glob(f"*/{_FILE}"), reverse=True):
         try:
             step = read_state(file.parent)["step"]
-        except (EOFError, OSError, RuntimeError, ValueError):  # it was being written
+        except _NOT_WHOLE:
             continue
-        logger.warning("%s was lost; going on from the state of step %d", note, step)
+        logger.warning("%s is not whole; going on from the state of step %d", note, step)
         return str(file.parent)
     return None
