@@ -14,7 +14,8 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
-from damage import KINDS, cut_up, read_corpora, write
+from damage import read_corpora
+from damages import KINDS, cut_up, write
 
 from engine.align import Alignment, align_mentions
 from engine.codecs.mark import decode

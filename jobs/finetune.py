@@ -167,7 +167,7 @@ def _claim(folder: Path, config: FinetuneConfig) -> None:
 
 
 def _dev_texts(config: FinetuneConfig) -> list[GoldText]:
-    if not config.dev_examples:
+    if not config.dev_examples or "dev" in config.tuning.splits:
         return []
     try:
         texts = read_gold(config.tuning.examples, "dev")
@@ -187,7 +187,7 @@ def _prepare(config: FinetuneConfig, folder: Path) -> dict[str, Prepared]:
             config.language.texts, held_out, folder / "texts", config.seed
         )
     prepared["tuning"] = prepare_examples(
-        config.tuning.examples, "train", held_out, folder / "examples", config.seed
+        config.tuning.examples, config.tuning.splits, held_out, folder / "examples", config.seed
     )
     return prepared
 

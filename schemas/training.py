@@ -109,6 +109,12 @@ class TuningStage(BaseModel):
     examples: list[str] = Field(
         min_length=1, description="Parquet, as `corpus import` makes: files, directories or globs."
     )
+    splits: list[Literal["train", "dev"]] = Field(
+        ["train"],
+        min_length=1,
+        description="What is learned from. With dev, once all choices are made, nothing is scored "
+        "on the way.",
+    )
     optimisation: Optimisation
     weights: dict[str, float] = Field(
         {}, description="By corpus, how often an epoch holds each example: 1 if not given, 0 never."

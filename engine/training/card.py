@@ -31,8 +31,16 @@ def write_card(
             f"- {stage} stage: {found.rows:,} {what}; removed for sharing something with a test "
             f"split: {leaks}"
         )
-    lines += ["", "## How good it became on the dev split", "", "Exact span and type, micro.", ""]
-    lines += ["| step | loss | P | R | F1 |", "| ---: | ---: | ---: | ---: | ---: |"]
+    lines.append(f"- splits: {', '.join(config.tuning.splits)}")
+    if curve:
+        lines += [
+            "",
+            "## How good it became on the dev split",
+            "",
+            "Exact span and type, micro.",
+            "",
+        ]
+        lines += ["| step | loss | P | R | F1 |", "| ---: | ---: | ---: | ---: | ---: |"]
     for row in curve:
         scores = (100 * row[k] for k in ("dev_precision", "dev_recall", "dev_f1"))
         lines.append(

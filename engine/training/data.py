@@ -59,24 +59,24 @@ class Prepared:
 
 
 def prepare_examples(
-    sources: Sequence[str], split: str, held_out: HeldOut, folder: Path, seed: int
+    sources: Sequence[str], splits: Sequence[str], held_out: HeldOut, folder: Path, seed: int
 ) -> Prepared:
-    """Keep the examples of a split that share nothing with a test split.
+    """Keep the examples of some splits that share nothing with a test split.
 
     Raises:
-        UsageError: if a source is missing, is no Parquet of examples, or has none of the split.
+        UsageError: if a source is missing, is no Parquet of examples, or has none of the splits.
     """
     import ray.data
 
     def keep(table: pa.Table) -> pa.Table:
-        return table.filter(pc.equal(table["split"], split))
+        return table.filter(pc.is_in(table["split"], pa.array(splits)))
 
     paths = _parquet(sources)
     rows = ray.data.read_parquet(paths, columns=EXAMPLES_SCHEMA.names).map_batches(
         keep, batch_format="pyarrow", batch_size=None
     )
     key = ("corpus", "document", "part", "form")
-    return _prepare(rows, key, held_out, folder, seed, f"example of split {split}")
+    return _prepare(rows, key, held_out, folder, seed, f"example of split {' or '.join(splits)}")
 
 
 def prepare_texts(sources: Sequence[str], held_out: HeldOut, folder: Path, seed: int) -> Prepared:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from random import Random
 
 import pytest
+from damage import judge, make_case
+from damages import KINDS, cut_up
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.damage import KINDS, cut_up, judge, make_case
 from engine.align import Alignment, Unplaced, align_mentions
 from engine.codecs.mark import decode
 from schemas.spans import Span

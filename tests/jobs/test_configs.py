@@ -18,7 +18,7 @@ from schemas.config import (
 from schemas.refresh import RefreshConfig
 from schemas.training import FinetuneConfig
 
-RECIPES = {"nano.yaml": "finetune"}
+RECIPES = {"nano-1.yaml": "finetune", "nano-2.yaml": "finetune", "nano.yaml": "finetune"}
 """Not every key, and not the defaults: one job's own settings."""
 FOLDER = Path(jobs.configs.__file__).parent
 FILES = sorted(f for f in FOLDER.rglob("*.yaml") if f.name not in RECIPES)
