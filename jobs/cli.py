@@ -56,6 +56,23 @@ From = Annotated[str, typer.Option("--from", help="Root of the tables: what --to
 To = Annotated[str, typer.Option("--to", help="Root of the tables.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Ray's and vLLM's logs too.")]
+Backend = Annotated[
+    str | None, typer.Option(help="vllm, transformers, or package.module:Class. [default: vllm]")
+]
+Engines = Annotated[
+    str | None, typer.Option(metavar="N|MIN:MAX", help="How many engines. [default: 1]")
+]
+Config = Annotated[
+    str | None, typer.Option(help="A YAML file with any of these; options win over it.")
+]
+Split = Annotated[str | None, typer.Option(help="train, dev or test. [default: test]")]
+ExampleLimit = Annotated[
+    int | None, typer.Option(help="Score at most so many examples of each corpus.")
+]
+DType = Annotated[
+    str | None,
+    typer.Option(help="auto, bfloat16, float16 or float32. [default: that of the weights]"),
+]
 
 
 @app.command()
@@ -77,13 +94,8 @@ def annotate(
     entity_types: Annotated[
         str | None, typer.Option(help="Which of its entity types, by comma. [default: all]")
     ] = None,
-    backend: Annotated[
-        str | None,
-        typer.Option(help="vllm, transformers, or package.module:Class. [default: vllm]"),
-    ] = None,
-    engines: Annotated[
-        str | None, typer.Option(metavar="N|MIN:MAX", help="How many engines. [default: 1]")
-    ] = None,
+    backend: Backend = None,
+    engines: Engines = None,
     limit: Annotated[int | None, typer.Option(help="Annotate at most so many citations.")] = None,
     retry: Annotated[
         str | None,
@@ -118,9 +130,7 @@ def annotate(
     dry_run: Annotated[
         bool | None, typer.Option("--dry-run", help="Only say what would be done.")
     ] = None,
-    config: Annotated[
-        str | None, typer.Option(help="A YAML file with any of these; options win over it.")
-    ] = None,
+    config: Config = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -242,9 +252,7 @@ def mirror(
     dry_run: Annotated[
         bool | None, typer.Option("--dry-run", help="Only say what would be fetched.")
     ] = None,
-    config: Annotated[
-        str | None, typer.Option(help="A YAML file with any of these; options win over it.")
-    ] = None,
+    config: Config = None,
     as_json: Json = False,
 ) -> None:
     """Copy NLM's files, each with its .md5 beside it; only whole ones, whose md5 agrees.
@@ -340,23 +348,14 @@ def compare(
     corpus: Annotated[
         list[str] | None, typer.Option(help="Gold examples that both are scored on as well.")
     ] = None,
-    split: Annotated[str | None, typer.Option(help="train, dev or test. [default: test]")] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Score at most so many examples of each corpus.")
-    ] = None,
+    split: Split = None,
+    limit: ExampleLimit = None,
     entity_types: Annotated[
         str | None, typer.Option(help="Which entity types, by comma. [default: those of both]")
     ] = None,
-    backend: Annotated[
-        str | None,
-        typer.Option(help="vllm, transformers, or package.module:Class. [default: vllm]"),
-    ] = None,
-    engines: Annotated[
-        str | None, typer.Option(metavar="N|MIN:MAX", help="How many engines. [default: 1]")
-    ] = None,
-    config: Annotated[
-        str | None, typer.Option(help="A YAML file with any of these; options win over it.")
-    ] = None,
+    backend: Backend = None,
+    engines: Engines = None,
+    config: Config = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -417,17 +416,9 @@ def replay(
     checkpoint: Annotated[
         str | None, typer.Option(help="Another checkpoint. [default: the table's own]")
     ] = None,
-    backend: Annotated[
-        str | None,
-        typer.Option(help="vllm, transformers, or package.module:Class. [default: vllm]"),
-    ] = None,
-    engines: Annotated[
-        str | None, typer.Option(metavar="N|MIN:MAX", help="How many engines. [default: 1]")
-    ] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(help="auto, bfloat16, float16 or float32. [default: that of the weights]"),
-    ] = None,
+    backend: Backend = None,
+    engines: Engines = None,
+    dtype: DType = None,
     max_failed: Annotated[
         float | None,
         typer.Option(help="Share that may fail again before exit code 3. [default: 0]"),
@@ -435,9 +426,7 @@ def replay(
     dry_run: Annotated[
         bool | None, typer.Option("--dry-run", help="Only say what would be replayed.")
     ] = None,
-    config: Annotated[
-        str | None, typer.Option(help="A YAML file with any of these; options win over it.")
-    ] = None,
+    config: Config = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -515,10 +504,8 @@ def evaluate(
     checkpoint: Annotated[
         str | None, typer.Option(help="A directory, URI or hub id. [default: nano]")
     ] = None,
-    split: Annotated[str | None, typer.Option(help="train, dev or test. [default: test]")] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Score at most so many examples of each corpus.")
-    ] = None,
+    split: Split = None,
+    limit: ExampleLimit = None,
     entity_types: Annotated[
         str | None, typer.Option(help="Which entity types to score, by comma. [default: all]")
     ] = None,
@@ -540,24 +527,14 @@ def evaluate(
         str | None, typer.Option(metavar="FILE", help="The task (YAML) that --few-shot asks for.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the bootstrap and of --few-shot.")] = None,
-    backend: Annotated[
-        str | None,
-        typer.Option(help="vllm, transformers, or package.module:Class. [default: vllm]"),
-    ] = None,
-    engines: Annotated[
-        str | None, typer.Option(metavar="N|MIN:MAX", help="How many engines. [default: 1]")
-    ] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(help="auto, bfloat16, float16 or float32. [default: that of the weights]"),
-    ] = None,
+    backend: Backend = None,
+    engines: Engines = None,
+    dtype: DType = None,
     max_failed: Annotated[
         float | None,
         typer.Option(help="Share of texts that may fail before exit code 3. [default: 0]"),
     ] = None,
-    config: Annotated[
-        str | None, typer.Option(help="A YAML file with any of these; options win over it.")
-    ] = None,
+    config: Config = None,
     as_json: Json = False,
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the scores as a Markdown table.")
