@@ -17,6 +17,7 @@ from typing import Any
 from engine.checkpoint import digest_weights, fetch_files
 from engine.cluster import connected, describe_failure
 from engine.gold import GoldText, read_gold
+from engine.tokenizer import load_tokenizer
 from engine.training.card import write_card
 from engine.training.curve import Curve, Metrics
 from engine.training.data import (
@@ -31,6 +32,7 @@ from engine.training.data import (
     write_lexicon,
 )
 from engine.training.export import write_checkpoint
+from engine.training.sequences import TEXT_TOKENS
 from engine.training.states import read_state, rescue_state
 from engine.training.vocabulary import task_tokens, token_id, train_tokenizer, write_tokenizer
 from engine.training.worker import Stage, make_model, put_weights, work
@@ -80,8 +82,8 @@ def run(
     began = time.monotonic()
     to = Path(config.to).expanduser().absolute()
     folder = to.with_name(f"{to.name}.run")
-    _claim(folder, config)
     base = None if config.base is None else str(fetch_files(config.base)[1])
+    _claim(folder, config, base)
     dev = _dev_texts(config)
     with connected(verbose):
         prepared = _prepare(config, folder)
@@ -144,14 +146,16 @@ def describe(result: FinetuneResult) -> str:
     return "\n".join(lines)
 
 
-def _claim(folder: Path, config: FinetuneConfig) -> None:
+def _claim(folder: Path, config: FinetuneConfig, base: str | None) -> None:
     """Make the run's folder, or make sure that it is this run's.
 
     Raises:
-        UsageError: if it was begun with other settings.
+        UsageError: if it was begun with other settings, or from a base of other weights.
     """
     note = folder / "config.json"
-    ours = config.model_dump_json(indent=2, exclude=_SAME_RESULT)
+    settings = config.model_dump(mode="json", exclude=_SAME_RESULT)
+    digest = digest_weights(Path(base)) if base else None
+    ours = json.dumps(settings | {"base_digest": digest}, indent=2)
     try:
         if note.exists():
             if note.read_text() != ours:
@@ -246,6 +250,12 @@ def _stages(
 
     stages = {}
     if config.language:
+        encode = load_tokenizer(str(tokenizer)).encode_template
+        if missing := [t for t in TEXT_TOKENS if len(encode(t)) != 1]:
+            raise UsageError(
+                f"base model {config.base}: its tokenizer has no {', '.join(missing)}; a language "
+                f"stage needs the tokens {', '.join(TEXT_TOKENS)}, which models made here have"
+            )
         texts = EncodeTexts(
             str(tokenizer), config.language.max_tokens, config.language.restore, config.seed
         )
@@ -253,7 +263,7 @@ def _stages(
     tuning = config.tuning
     lexicon = folder / "lexicon.json"
     if tuning.variation.replace and not lexicon.exists():
-        write_lexicon(prepared["tuning"].folder, lexicon)
+        write_lexicon(prepared["tuning"].folder, tuning.weights, lexicon)
     examples = EncodeExamples(config.task, str(tokenizer), stop, tuning, config.seed, str(lexicon))
     stages["tuning"] = stage("tuning", examples, tuning.optimisation)
     return stages

@@ -97,7 +97,11 @@ class Variation(BaseModel):
         0.0, ge=0, le=1, description='Share of raw texts that become tokenised ("T - cell").'
     )
     cut: float = Field(
-        0.0, ge=0, le=1, description="Share of longer words cut in two before they become tokens."
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of longer words cut in two before they become tokens; for byte-level "
+        "tokenizers, in which the second half is then no word of its own.",
     )
 
 
@@ -130,7 +134,7 @@ class TuningStage(BaseModel):
         "than 1 for a model that marks too little.",
     )
     variation: Variation = Variation()
-    max_tokens: int = Field(1024, ge=16, description="Longer examples are left out, and counted.")
+    max_tokens: int = Field(1024, ge=16, description="Longer examples are left out.")
 
 
 class FinetuneConfig(BaseModel):
@@ -171,6 +175,8 @@ class FinetuneConfig(BaseModel):
             raise ValueError("give either base or shape: what the model begins from")
         if self.lora and self.base is None:
             raise ValueError("lora needs a base")
+        if self.lora and self.language:
+            raise ValueError("language tunes all weights, which lora leaves as they are: give one")
         if self.merge and self.lora is None:
             raise ValueError("merge needs lora: without it the weights are whole")
         stages = [self.tuning.optimisation]

@@ -1,6 +1,6 @@
 """Mentions to target text for tuning, completions to marked pieces for annotating.
 
-One module per codec, named as a task names it, with ``encode`` and ``decode``.
+One module per codec, named as a task names it, with ``encode``, ``decode`` and ``markers``.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,10 +15,15 @@ CODEC_VERSION = 1
 
 
 class Codec(NamedTuple):
-    """Both directions of one codec. What decodes is told the entity types that were asked for."""
+    """Both directions of one codec, and what opens and closes a mention of some entity types. What
+    decodes is told the entity types that were asked for."""
 
     encode: Callable[[str, Sequence[TypedSpan]], str]
     decode: Callable[[str, Sequence[str]], Marked]
+    markers: Callable[[Sequence[str]], list[tuple[str, str]]]
 
 
-CODECS = {"mark": Codec(mark.encode, mark.decode), "tags": Codec(tags.encode, tags.decode)}
+CODECS = {
+    "mark": Codec(mark.encode, mark.decode, mark.markers),
+    "tags": Codec(tags.encode, tags.decode, tags.markers),
+}

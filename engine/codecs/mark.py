@@ -33,3 +33,8 @@ def encode(text: str, mentions: Sequence[Span | TypedSpan]) -> str:
 def decode(completion: str, entity_types: Sequence[str] = ()) -> Marked:
     """Take the markers out of a completion; the type is the one asked for, whatever it is."""
     return read_marks(completion, _MARKER)
+
+
+def markers(entity_types: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """What opens and what closes a mention, of whatever type."""
+    return [("<mark>", "</mark>")]

@@ -47,6 +47,11 @@ def decode(completion: str, entity_types: Sequence[str]) -> Marked:
     return read_marks(completion, _marker(tuple(entity_types)))
 
 
+def markers(entity_types: Sequence[str]) -> list[tuple[str, str]]:
+    """What opens and what closes a mention, by type."""
+    return [(f"<{kind}>", f"</{kind}>") for kind in entity_types]
+
+
 @lru_cache(maxsize=64)
 def _marker(entity_types: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile(f"<(?P<close>/?)(?P<type>{'|'.join(map(re.escape, entity_types))})>")

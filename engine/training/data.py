@@ -106,15 +106,17 @@ def prepare_texts(sources: Sequence[str], held_out: HeldOut, folder: Path, seed:
     return _prepare(rows, ("text",), held_out, folder, seed, "text")
 
 
-def write_lexicon(folder: str, target: Path) -> None:
+def write_lexicon(folder: str, weights: dict[str, float], target: Path) -> None:
     """Write the distinct names of all mentions in prepared examples, by form and type, as JSON.
 
-    Names of raw texts serve tokenised ones too, set apart.
+    Names of raw texts serve tokenised ones too, set apart. Corpora of weight 0 give none.
     """
     names: dict[str, dict[str, set[str]]] = {"raw": {}, "tokenised": {}}
     dataset = ds.dataset(sorted(map(str, Path(folder).glob("*.parquet"))))
-    for batch in dataset.to_batches(columns=["text", "form", "mentions"]):
+    for batch in dataset.to_batches(columns=["corpus", "text", "form", "mentions"]):
         for row in batch.to_pylist():
+            if not weights.get(row["corpus"], 1.0):
+                continue
             for m in row["mentions"]:
                 name, kind = row["text"][m["start"] : m["end"]], m["entity_type"]
                 names[row["form"]].setdefault(kind, set()).add(name)

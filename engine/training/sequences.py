@@ -46,7 +46,8 @@ class ExampleEncoder:
         self._stop = stop
         self._prompt_weight = prompt_weight
         self._codec = CODECS[task.codec]
-        opening = (tokenizer.encode_template(m) for m in opening_markers(task))
+        markers = self._codec.markers(list(task.entity_types))
+        opening = (tokenizer.encode_template(opening) for opening, _ in markers)
         self._weight_of = {ids[0]: marker_weight for ids in opening if len(ids) == 1}
 
     def questions(self, annotated_types: Sequence[str]) -> list[tuple[str, ...]]:
@@ -84,11 +85,6 @@ class ExampleEncoder:
         return [i for piece in pieces for i in self._tokenizer.encode_template(piece)]
 
 
-def opening_markers(task: Task) -> list[str]:
-    """What the task's codec opens a mention with."""
-    return [f"<{n}>" for n in task.entity_types] if task.codec == "tags" else ["<mark>"]
-
-
 def outermost(mentions: Sequence[TypedSpan]) -> list[TypedSpan]:
     """Mentions in order, without those that overlap a longer or earlier one of their type."""
     kept: list[TypedSpan] = []
@@ -98,6 +94,10 @@ def outermost(mentions: Sequence[TypedSpan]) -> list[TypedSpan]:
         ):
             kept.append(mention)
     return sorted(kept)
+
+
+TEXT_TOKENS = ("<s>", "</s>", "<sep>", "<blank>")
+"""What a tokenizer must have as tokens for :class:`TextEncoder`; those made here do."""
 
 
 class TextEncoder:
@@ -116,7 +116,7 @@ class TextEncoder:
         self._restore = restore
         self._blanks = blanks
         self._start, self._stop, self._sep, self._blank = (
-            tokenizer.encode_template(t)[0] for t in ("<s>", "</s>", "<sep>", "<blank>")
+            tokenizer.encode_template(t)[0] for t in TEXT_TOKENS
         )
 
     def encode(self, text: str, seed: int) -> Iterator[Sequence_]:

@@ -62,6 +62,6 @@ def rescue_state(folder: Path) -> str | None:
             step = read_state(file.parent)["step"]
         except _NOT_WHOLE:
             continue
-        logger.warning("%s is not whole; going on from the state of step %d", note, step)
+        logger.warning("%s is missing or not whole; going on from the state of step %d", note, step)
         return str(file.parent)
     return None

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from random import Random
 
-from schemas.spans import TypedSpan
+from schemas.spans import TypedSpan, trim
 
 CUT = "\uffff"
 """Where a word is cut: a code point that is no character, and in no text."""
@@ -53,7 +53,10 @@ def replace_names(
 
 
 def set_apart(text: str, mentions: Sequence[TypedSpan]) -> tuple[str, list[TypedSpan]]:
-    """The text as tokenised corpora have it: a space between all words and signs ("T - cell")."""
+    """The text as tokenised corpora have it: a space between all words and signs ("T - cell").
+
+    Mentions lose white space at their ends; those of nothing else are left out.
+    """
     places: dict[int, int] = {}
     pieces: list[str] = []
     length = 0
@@ -61,7 +64,10 @@ def set_apart(text: str, mentions: Sequence[TypedSpan]) -> tuple[str, list[Typed
         places |= {i: length + i - found.start() for i in range(*found.span())}
         pieces.append(found[0])
         length += len(found[0]) + 1
-    moved = [TypedSpan(places[m.start], places[m.end - 1] + 1, m.entity_type) for m in mentions]
+    words = [(trim(text, m.span), m.entity_type) for m in mentions]
+    moved = [
+        TypedSpan(places[w.start], places[w.end - 1] + 1, t) for w, t in words if w.start < w.end
+    ]
     return " ".join(pieces), moved
 
 

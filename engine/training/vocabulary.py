@@ -3,10 +3,12 @@
 import json
 import re
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from engine.codecs import CODECS
 from schemas.task import Task
 
 CONTROL = ("<unk>", "<s>", "</s>", "<pad>", "<sep>", "<blank>")
@@ -40,11 +42,8 @@ def train_tokenizer(
 def task_tokens(task: Task) -> list[str]:
     """What of a task's template and codec should be single tokens: all that stands in ``<…>``."""
     template = "".join("".join(task.pieces([name])) for name in task.entity_types)
-    if task.codec == "tags":
-        markers = [m for name in task.entity_types for m in (f"<{name}>", f"</{name}>")]
-    else:
-        markers = ["<mark>", "</mark>"]
-    found = [*re.findall(r"</?\w+>", template), *markers]
+    markers = CODECS[task.codec].markers(list(task.entity_types))
+    found = [*re.findall(r"</?\w+>", template), *chain.from_iterable(markers)]
     return [t for t in dict.fromkeys(found) if t not in CONTROL]
 
 

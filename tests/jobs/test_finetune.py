@@ -221,6 +221,15 @@ def test_what_is_missing_is_named_before_anything_starts(
 
 
 @pytest.mark.usefixtures("ray_session")
+def test_a_run_that_learns_from_dev_is_not_scored_on_it(tmp_path: Path, examples: str) -> None:
+    values = settings(tmp_path / "tiny", examples, 5)
+    values["tuning"] |= {"splits": ["train", "dev"], "variation": {"replace": 0.5, "cut": 0.1}}
+    result = tune(values)
+    assert result.learned_from == {"tuning": 400} and result.dev_f1 is None
+    assert "dev split" not in (tmp_path / "tiny/README.md").read_text()
+
+
+@pytest.mark.usefixtures("ray_session")
 def test_two_workers_that_share_the_weights_out(tmp_path: Path, examples: str) -> None:
     one = tune(settings(tmp_path / "one", examples, 20, dev_examples=4))
     two = tune(settings(tmp_path / "two", examples, 20, dev_examples=4, workers=2, sharded=True))
@@ -243,6 +252,15 @@ def test_an_empty_corpus_is_an_error(tmp_path: Path) -> None:
         ({"shape": None}, "give either base or shape"),
         ({"lora": {}}, "lora needs a base"),
         ({"merge": True}, "merge needs lora"),
+        (
+            {
+                "base": "a/b",
+                "shape": None,
+                "lora": {},
+                "language": {"texts": ["x.txt"], "optimisation": {"steps": 1}},
+            },
+            "language tunes all weights",
+        ),
     ],
 )
 def test_settings_that_contradict_each_other(
