@@ -45,8 +45,9 @@ _SPECULATIVE_TOKENS = 4
 class Pool:
     """The engines of a run: at least, at most, and what each takes of a node.
 
-    ``batch_citations`` travel together; an engine has ``batches`` of them at once, so that it
-    never drains between two.
+    ``batch_citations`` travel together; an engine has ``batches`` of them at once. A batch is done
+    when the longest of its prompts is, so there must be several times the prompts that an engine
+    runs at once, or it runs fewer of them while it waits for the last ones of a batch.
     """
 
     min_engines: int = 1
@@ -54,7 +55,7 @@ class Pool:
     cpus: float = 1.0
     gpus: float = 0.0
     batch_citations: int = 16
-    batches: int = 4
+    batches: int = 8
 
 
 def plan_engines(options: EngineOptions, batch_citations: int = 16) -> tuple[EngineSettings, Pool]:
@@ -70,7 +71,11 @@ def plan_engines(options: EngineOptions, batch_citations: int = 16) -> tuple[Eng
         stall_s=options.stall_seconds,
         dtype=options.dtype,
     )
-    return settings, Pool(options.engines.min, options.engines.max, cpus, gpus, batch_citations)
+    pool = Pool(
+        options.engines.min, options.engines.max, cpus, gpus, batch_citations,
+        batches=max(8, options.max_concurrent_prompts // 32),  # of some 128 prompts
+    )  # fmt: skip
+    return settings, pool
 
 
 def scan(shards: list[Shard]) -> pa.Table:
