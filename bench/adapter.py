@@ -41,8 +41,8 @@ def main() -> None:
     from tiny_adapter import tune_adapter
 
     from engine.backends.base import EngineSettings
-    from engine.checkpoint import load_checkpoint
-    from engine.training.merge import merge
+    from engine.checkpoints.load import load_checkpoint
+    from engine.checkpoints.merge import merge
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sentences", type=Path)

@@ -17,8 +17,8 @@ from random import Random
 from damage import read_corpora
 from damages import KINDS, cut_up, write
 
-from engine.align import Alignment, align_mentions
 from engine.codecs.mark import decode
+from engine.steps.align import Alignment, align_mentions
 
 LENGTH = 100_000
 SENTENCE = (

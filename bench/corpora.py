@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from engine.corpora.annotated import Annotated
-from engine.corpora.formats import read_corpus
+from engine.corpora.formats.read import read_corpus
+from engine.corpora.formats.texts import Annotated
 from engine.corpora.leaks import HeldOut, remove_leaks, split_words
 from engine.corpora.provenance import find_documents
 from engine.corpora.types import CORPUS_TYPES, OwnType
 from jobs.corpus import run
-from schemas.config import CorpusImportConfig, load_config
+from schemas.configs.load import CorpusImportConfig, load_config
 from schemas.spans import TypedSpan
 
 CONFIG = Path(__file__).parents[1] / "jobs/configs/corpora.yaml"

@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 from damages import KINDS, MARKERS, WORDS, Damage, Pieces, cut_up, write
 
-from engine.align import Alignment, align_mentions
 from engine.codecs.mark import decode
+from engine.steps.align import Alignment, align_mentions
 from schemas.spans import Span, trim
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import NamedTuple
 
-from engine.variants import fold
+from engine.steps.variants import fold
 from schemas.spans import Span
 
 

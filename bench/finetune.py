@@ -70,10 +70,10 @@ def read_sequences(files: list[str], count: int) -> list[Any]:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    from engine.checkpoint import load_checkpoint
-    from engine.training.data import EncodeExamples
-    from engine.training.sequences import Sequence_
-    from schemas.training import Optimisation, TuningStage
+    from engine.checkpoints.load import load_checkpoint
+    from engine.training.data.material import EncodeExamples
+    from engine.training.data.sequences import Sequence_
+    from schemas.configs.finetune import Optimisation, TuningStage
 
     nano = load_checkpoint("nano")
     table = pa.concat_tables([pq.read_table(f) for f in files])
@@ -111,7 +111,7 @@ def number(flags: set[str], name: str, otherwise: int) -> int:
 
 def run_ours(options: argparse.Namespace, flags: set[str], data: list[Any], marks: Marks) -> None:
     from engine.training.loop import Figures, train
-    from schemas.training import Optimisation
+    from schemas.configs.finetune import Optimisation
 
     settings = Optimisation(
         steps=marks.last, warmup_steps=1,

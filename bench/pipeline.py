@@ -74,12 +74,12 @@ def read_prompts(checkpoint: str, source: str, citations: int) -> list[dict[str,
     """The prompts that ``pubmark annotate --limit`` asks, in its order."""
     import pyarrow as pa
 
-    from engine.checkpoint import load_checkpoint
-    from engine.freshness import make_plan
-    from engine.prepare import load_prompter
-    from engine.sentences import split_sentences
+    from engine.checkpoints.load import load_checkpoint
+    from engine.planning.plan import make_plan
     from engine.sources.read import read_citations, scan_shard
     from engine.sources.shards import find_shards
+    from engine.steps.prepare import load_prompter
+    from engine.steps.sentences import split_sentences
 
     task = load_checkpoint(checkpoint).manifest.task
     prompter = load_prompter(checkpoint, task.model_dump_json())
@@ -107,7 +107,7 @@ def run_bare(options: argparse.Namespace, checkpoint: str, citations: int) -> No
 
     prompts = read_prompts(checkpoint, options.source, citations)
     engine = LLM(checkpoint, **engine_settings(checkpoint, options.speculative_tokens))
-    engine.generate(
+    engine.steps.generate(
         [{"prompt_token_ids": p["token_ids"]} for p in prompts],
         [SamplingParams(**sampling(p["max_tokens"])) for p in prompts],
         use_tqdm=False,
@@ -117,7 +117,7 @@ def run_bare(options: argparse.Namespace, checkpoint: str, citations: int) -> No
 def run_pubmark(options: argparse.Namespace, checkpoint: str, citations: int) -> None:
     """The job itself: read, plan, prompt, generate, align, commit."""
     from jobs.annotate import run
-    from schemas.config import AnnotateConfig
+    from schemas.configs.load import AnnotateConfig
 
     with tempfile.TemporaryDirectory() as target:
         run(AnnotateConfig(
@@ -131,7 +131,7 @@ def run_ray_data_llm(options: argparse.Namespace, checkpoint: str, citations: in
     import ray
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
-    from engine.cluster import connected
+    from engine.runs.cluster import connected
 
     prompts = read_prompts(checkpoint, options.source, citations)
     with connected():

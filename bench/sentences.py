@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from engine.sentences import SPLITTER_VERSION, split_sentences
+from engine.steps.sentences import SPLITTER_VERSION, split_sentences
 from schemas.spans import Span, trim
 
 CORPORA = Path(__file__).parents[2] / "shared" / "data" / "pubtator"

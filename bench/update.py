@@ -88,7 +88,7 @@ def metadata(pmids: np.ndarray) -> pa.Array:
 
 
 def rows_of(pmids: np.ndarray, sample: pa.Table, salt: int) -> pa.Table:
-    from engine.layout import STORED_SCHEMA, as_stored
+    from engine.tables.layout.files import STORED_SCHEMA, as_stored
 
     rng = np.random.default_rng(int(pmids[0]))
     rows = as_stored(sample.take(rng.integers(0, len(sample), len(pmids))))
@@ -103,8 +103,8 @@ def rows_of(pmids: np.ndarray, sample: pa.Table, salt: int) -> pa.Table:
 
 
 def make_table(root: Path, rows: int) -> None:
-    from engine.layout import NO_PMIDS, Rewrite, write_rows
-    from engine.store import Store
+    from engine.tables.layout.files import NO_PMIDS, Rewrite, write_rows
+    from engine.tables.store import Store
 
     store = Store(str(root))
     table = store.create()
@@ -148,10 +148,10 @@ def update_keys(rows: int) -> tuple[pa.Table, np.ndarray, np.ndarray]:
 
 def measure(root: Path, rows: int, step: str) -> dict[str, float]:
     """Run ``step`` in this process; the fixed cost of starting Python and its packages is apart."""
-    from engine.commits import Committer
-    from engine.freshness import make_plan, settled_pmids, spoken_pmids
-    from engine.ledger import Ledger
-    from engine.store import Store, read_keys
+    from engine.planning.plan import make_plan, settled_pmids, spoken_pmids
+    from engine.tables.committer import Committer
+    from engine.tables.ledger import Ledger
+    from engine.tables.store import Store, read_keys
 
     scans, new, changed = update_keys(rows)
     sample = sample_rows(1) if step == "update" else None

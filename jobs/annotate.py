@@ -3,20 +3,20 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from engine.annotating import STATES, annotate_shards, baseline_year
-from engine.annotator import Annotator, make_annotator
-from engine.annotators import refuse_other_task
 from engine.backends import backend_class
-from engine.checkpoint import Checkpoint, load_checkpoint
-from engine.cluster import connected
-from engine.figures import Reporter
-from engine.interrupts import Interrupts
-from engine.prepare import load_prompter
-from engine.runs import RunResult
+from engine.checkpoints.load import Checkpoint, load_checkpoint
+from engine.refresh.lock import new_run_id
+from engine.runs.annotate import STATES, annotate_shards, baseline_year
+from engine.runs.cluster import connected
+from engine.runs.figures import Reporter
+from engine.runs.interrupts import Interrupts
+from engine.runs.stream import RunResult
 from engine.sources.shards import Shard, find_shards
-from engine.store import Store
-from engine.turns import new_run_id
-from schemas.config import AnnotateConfig
+from engine.steps.annotator import Annotator, make_annotator
+from engine.steps.prepare import load_prompter
+from engine.tables.annotators import refuse_other_task
+from engine.tables.store import Store
+from schemas.configs.load import AnnotateConfig
 from schemas.errors import UsageError
 from schemas.task import Task
 

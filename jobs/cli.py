@@ -19,7 +19,8 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from schemas.config import (
+from schemas.configs.finetune import FinetuneConfig
+from schemas.configs.load import (
     AnnotateConfig,
     CorpusImportConfig,
     EvaluateConfig,
@@ -31,9 +32,8 @@ from schemas.config import (
     VacuumConfig,
     load_config,
 )
+from schemas.configs.refresh import CompareConfig, HistoryConfig, RefreshConfig, ReplayConfig
 from schemas.errors import PubmarkError
-from schemas.refresh import CompareConfig, HistoryConfig, RefreshConfig, ReplayConfig
-from schemas.training import FinetuneConfig
 
 app = typer.Typer(
     help="Annotate PubMed with biomedical entities, using a language model tuned to mark them.",

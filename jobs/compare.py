@@ -8,23 +8,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from ray.exceptions import RayError
 
-from engine.annotator import Annotator, make_annotator
 from engine.backends import backend_class
-from engine.checkpoint import load_checkpoint
-from engine.cluster import connected, describe_failure
-from engine.comparison import Comparison, to_markdown
-from engine.figures import Reporter
-from engine.gate import measure
-from engine.gold import read_gold
-from engine.interrupts import Interrupts
-from engine.rollout import current_annotator, restore_annotator
+from engine.checkpoints.load import load_checkpoint
+from engine.runs.cluster import connected, describe_failure
+from engine.runs.figures import Reporter
+from engine.runs.interrupts import Interrupts
+from engine.scoring.comparison import Comparison, to_markdown
+from engine.scoring.gold import read_gold
+from engine.scoring.trial import measure
 from engine.sources.read import read_citations
 from engine.sources.shards import find_shards
-from engine.store import Store
-from engine.stored import count_annotators, sample
+from engine.steps.annotator import Annotator, make_annotator
+from engine.tables.decisions import current_annotator, restore_annotator
+from engine.tables.rows import count_annotators, sample
+from engine.tables.store import Store
 from schemas.citation import CITATION_SCHEMA
+from schemas.configs.refresh import CompareConfig
 from schemas.errors import JobError, UsageError
-from schemas.refresh import CompareConfig
 
 _FILES = 8
 """A sample of files is drawn from so many of them: each is read whole."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from engine.corpora.examples import Counts
-from engine.corpora.importing import Corpus, Imported, import_corpora
-from schemas.config import CorpusImportConfig
+from engine.corpora.importer import Corpus, Imported, import_corpora
+from schemas.configs.load import CorpusImportConfig
 
 
 @dataclass(frozen=True, slots=True)

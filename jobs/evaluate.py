@@ -12,19 +12,19 @@ from typing import Any, TypeVar
 from ray.exceptions import RayError
 from rich.table import Table
 
-from engine.annotator import Annotator, make_annotator
 from engine.backends import backend_class
-from engine.checkpoint import EMBEDDED, Checkpoint, load_checkpoint
-from engine.cluster import connected, describe_failure
-from engine.few_shot import draw_shots, few_shot_checkpoint, sentences
-from engine.figures import Reporter
-from engine.gold import GoldText, read_gold
-from engine.interrupts import Interrupts
-from engine.predicting import asked_types, gold_texts, predict, score_gold
-from engine.predictions import read_pairs
-from engine.prepare import load_prompter
-from engine.scoring import METRICS, Interval, ScoreRow, Tally
-from schemas.config import EvaluateConfig, load_config
+from engine.checkpoints.load import EMBEDDED, Checkpoint, load_checkpoint
+from engine.runs.cluster import connected, describe_failure
+from engine.runs.figures import Reporter
+from engine.runs.interrupts import Interrupts
+from engine.scoring.few_shot import draw_shots, few_shot_checkpoint, sentences
+from engine.scoring.gold import GoldText, read_gold
+from engine.scoring.pairs import read_pairs
+from engine.scoring.predict import asked_types, gold_texts, predict, score_gold
+from engine.scoring.scores import METRICS, Interval, ScoreRow, Tally
+from engine.steps.annotator import Annotator, make_annotator
+from engine.steps.prepare import load_prompter
+from schemas.configs.load import EvaluateConfig, load_config
 from schemas.errors import JobError, UsageError
 from schemas.spans import TypedSpan
 from schemas.task import Task

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.export import COLUMNS, open_target, scan_batches, write
-from engine.store import Store
-from schemas.config import ExportConfig
+from engine.tables.store import Store
+from engine.views.export import COLUMNS, open_target, scan_batches, write
+from schemas.configs.load import ExportConfig
 from schemas.errors import JobError
 
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engine.checkpoint import digest_weights, fetch_files
-from engine.cluster import connected, describe_failure
-from engine.gold import GoldText, read_gold
-from engine.tokenizer import load_tokenizer
+from engine.checkpoints.load import digest_weights, fetch_files
+from engine.checkpoints.tokenizer import load_tokenizer
+from engine.runs.cluster import connected, describe_failure
+from engine.scoring.gold import GoldText, read_gold
 from engine.training.card import write_card
 from engine.training.curve import Curve, Metrics
-from engine.training.data import (
+from engine.training.data.material import (
     Encode,
     EncodeExamples,
     EncodeTexts,
@@ -31,14 +31,14 @@ from engine.training.data import (
     read_column,
     write_lexicon,
 )
-from engine.training.export import write_checkpoint
-from engine.training.sequences import TEXT_TOKENS
-from engine.training.states import read_state, rescue_state
-from engine.training.vocabulary import task_tokens, token_id, train_tokenizer, write_tokenizer
+from engine.training.data.sequences import TEXT_TOKENS
+from engine.training.data.vocabulary import task_tokens, token_id, train_tokenizer, write_tokenizer
+from engine.training.resume import read_state, rescue_state
 from engine.training.worker import Stage, make_model, put_weights, work
+from engine.training.write import write_checkpoint
+from schemas.configs.finetune import FinetuneConfig, Optimisation, Shape
 from schemas.errors import JobError, UsageError
 from schemas.task import CheckpointManifest
-from schemas.training import FinetuneConfig, Optimisation, Shape
 
 logger = logging.getLogger(__name__)
 

@@ -5,11 +5,11 @@ from typing import Any
 
 from rich.table import Table
 
-from engine.history import PastRun, past_runs
-from engine.store import Store
-from engine.stored import count_annotators
+from engine.tables.rows import count_annotators
+from engine.tables.store import Store
+from engine.views.history import PastRun, past_runs
+from schemas.configs.refresh import HistoryConfig
 from schemas.errors import UsageError
-from schemas.refresh import HistoryConfig
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from engine.mirror.client import Client
-from engine.mirror.run import Mirror, Mirrored
+from engine.mirror.copying import Mirror, Mirrored
 from engine.mirror.target import Target
-from schemas.config import MirrorConfig
+from schemas.configs.load import MirrorConfig
 
 
 def run(config: MirrorConfig, report: Callable[[Mirrored], None] = lambda _: None) -> Mirrored:

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from engine.commits import Committer
-from engine.freshness import settled_pmids
-from engine.layout import stored_files
-from engine.store import Store
-from schemas.config import OptimizeConfig
+from engine.planning.plan import settled_pmids
+from engine.tables.committer import Committer
+from engine.tables.layout.files import stored_files
+from engine.tables.store import Store
+from schemas.configs.load import OptimizeConfig
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from rich.progress import (
     TextColumn,
 )
 
-from engine.figures import Figures, Reporter
+from engine.runs.figures import Figures, Reporter
 
 logger = logging.getLogger(__name__)
 

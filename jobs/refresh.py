@@ -10,22 +10,22 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from engine.annotator import Annotator, make_annotator
-from engine.annotators import refuse_other_task
 from engine.backends import BACKENDS, backend_class
-from engine.checkpoint import load_checkpoint
-from engine.commits import Committer
-from engine.comparison import Comparison, Limits, judge, to_markdown
-from engine.figures import Reporter
-from engine.freshness import settled_pmids
-from engine.gold import read_gold
-from engine.layout import loose_files
-from engine.ledger import Ledger
+from engine.checkpoints.load import load_checkpoint
 from engine.mirror.client import Client
-from engine.mirror.run import Mirror, Mirrored
+from engine.mirror.copying import Mirror, Mirrored
 from engine.mirror.target import Target
-from engine.pending import md5_of, pending
-from engine.rollout import (
+from engine.planning.plan import settled_pmids
+from engine.refresh.lock import Held, new_run_id, turn
+from engine.refresh.pending import md5_of, pending
+from engine.runs.figures import Reporter
+from engine.scoring.comparison import Comparison, Limits, judge, to_markdown
+from engine.scoring.gold import read_gold
+from engine.sources.shards import Shard, find_shards, nlm_number
+from engine.steps.annotator import Annotator, make_annotator
+from engine.tables.annotators import refuse_other_task
+from engine.tables.committer import Committer
+from engine.tables.decisions import (
     Decision,
     Progress,
     current_annotator,
@@ -35,17 +35,17 @@ from engine.rollout import (
     question,
     restore_annotator,
 )
-from engine.sources.shards import Shard, find_shards, nlm_number
-from engine.store import LATER_TABLES, TABLES, Store
-from engine.stored import count_annotators, stale
-from engine.turns import Held, new_run_id, turn
-from schemas.config import AnnotateConfig
+from engine.tables.layout.files import loose_files
+from engine.tables.ledger import Ledger
+from engine.tables.rows import count_annotators, stale
+from engine.tables.store import LATER_TABLES, TABLES, Store
+from schemas.configs.load import AnnotateConfig
+from schemas.configs.refresh import GatePart, RefreshConfig
 from schemas.errors import JobError, UsageError
-from schemas.refresh import GatePart, RefreshConfig
 
 if TYPE_CHECKING:
-    from engine.interrupts import Interrupts
-    from engine.runs import RunResult
+    from engine.runs.interrupts import Interrupts
+    from engine.runs.stream import RunResult
 
 logger = logging.getLogger(__name__)
 
@@ -225,8 +225,8 @@ class _Turn:
         if new or asking or self._is_stale():
             result.outcome = "done"
             # Only now: Ray takes seconds to load and to start.
-            from engine.cluster import connected
-            from engine.interrupts import Interrupts
+            from engine.runs.cluster import connected
+            from engine.runs.interrupts import Interrupts
 
             with connected(self._verbose), Interrupts() as interrupts:
                 if asking:
@@ -310,9 +310,9 @@ class _Turn:
         """Try the candidate, and write down what is decided."""
         from ray.exceptions import RayError
 
-        from engine.cluster import describe_failure
-        from engine.gate import measure
-        from engine.stored import no_citations, sample
+        from engine.runs.cluster import describe_failure
+        from engine.scoring.trial import measure
+        from engine.tables.rows import no_citations, sample
 
         gate, result = self._config.gate, self._result
         assert gate is not None and self._question is not None
@@ -372,8 +372,8 @@ class _Turn:
 
     def _take_in(self, shards: list[Shard], is_baseline: bool, interrupts: "Interrupts") -> None:
         """New files: with the table's own annotator, where the candidate is refused."""
-        from engine.annotating import annotate_shards
-        from engine.runs import RunResult
+        from engine.runs.annotate import annotate_shards
+        from engine.runs.stream import RunResult
 
         config, result = self._config, self._result
         annotator = self._candidate
@@ -414,8 +414,8 @@ class _Turn:
 
     def _remake(self, interrupts: "Interrupts") -> None:
         """A slice of the rows that are of another annotator."""
-        from engine.reannotating import reannotate
-        from engine.runs import RunResult
+        from engine.runs.reannotate import reannotate
+        from engine.runs.stream import RunResult
 
         config, result = self._config, self._result
         done = RunResult(new_run_id())

@@ -2,21 +2,21 @@
 
 from dataclasses import dataclass
 
-from engine.annotator import Annotator, make_annotator
-from engine.annotators import refuse_other_task
 from engine.backends import backend_class
-from engine.checkpoint import load_checkpoint
-from engine.cluster import connected
-from engine.figures import Reporter
-from engine.interrupts import Interrupts
-from engine.reannotating import reannotate
-from engine.rollout import current_annotator, restore_annotator
-from engine.runs import RunResult
-from engine.store import Store, open_dataset
-from engine.stored import Found, count_annotators, with_status
-from engine.turns import new_run_id
+from engine.checkpoints.load import load_checkpoint
+from engine.refresh.lock import new_run_id
+from engine.runs.cluster import connected
+from engine.runs.figures import Reporter
+from engine.runs.interrupts import Interrupts
+from engine.runs.reannotate import reannotate
+from engine.runs.stream import RunResult
+from engine.steps.annotator import Annotator, make_annotator
+from engine.tables.annotators import refuse_other_task
+from engine.tables.decisions import current_annotator, restore_annotator
+from engine.tables.rows import Found, count_annotators, with_status
+from engine.tables.store import Store, open_dataset
+from schemas.configs.refresh import ReplayConfig
 from schemas.errors import UsageError
-from schemas.refresh import ReplayConfig
 
 
 @dataclass(frozen=True)

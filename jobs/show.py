@@ -7,8 +7,8 @@ import pyarrow.compute as pc
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from engine.store import Store, open_dataset
-from schemas.config import ShowConfig
+from engine.tables.store import Store, open_dataset
+from schemas.configs.load import ShowConfig
 from schemas.errors import UsageError
 
 _STYLES = {

@@ -10,8 +10,8 @@ import duckdb
 from rich.console import Console
 from rich.table import Table
 
-from engine.query import open_views
-from schemas.config import SqlConfig
+from engine.views.sql import open_views
+from schemas.configs.load import SqlConfig
 from schemas.errors import UsageError
 
 _ROWS_PER_FETCH = 10_000

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from engine.store import LATER_TABLES, TABLES, Store
-from schemas.config import VacuumConfig
+from engine.tables.store import LATER_TABLES, TABLES, Store
+from schemas.configs.load import VacuumConfig
 from schemas.errors import UsageError
 
 

@@ -87,7 +87,7 @@ FILES_SCHEMA = pa.schema(
     ]
 )
 """One row is what one file said: ``pmids`` of its citations, and those that it ``deleted``. It
-counts once a transaction of ``annotations`` has taken the file in: see engine/ledger.py."""
+counts once a transaction of ``annotations`` has taken the file in: see engine/tables/ledger.py."""
 
 FAILURES_SCHEMA = pa.schema(
     [

@@ -111,5 +111,5 @@ class CheckpointManifest(BaseModel):
     description: str
     task: Task
     base_digest: str | None = Field(
-        None, description="Of an adapter: engine.checkpoint.digest_weights of its base."
+        None, description="Of an adapter: engine.checkpoints.load.digest_weights of its base."
     )

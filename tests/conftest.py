@@ -26,7 +26,7 @@ def shared() -> Path:
 def ray_session() -> Iterator[None]:
     """A Ray cluster of this machine's cores, which every job of the session joins."""
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests/support")])
-    from engine.cluster import connected
+    from engine.runs.cluster import connected
 
     with connected():
         yield

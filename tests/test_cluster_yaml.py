@@ -73,7 +73,7 @@ def test_engines_of_the_example_are_what_the_workers_can_hold() -> None:
 def test_the_head_says_that_gpus_may_join() -> None:
     gpus = sum(kind["max_workers"] * kind["resources"].get("GPU", 0) for kind in WORKERS.values())
     assert TYPES["head"]["resources"]["pubmark_gpu_workers"] == gpus
-    assert '"pubmark_gpu_workers"' in (ROOT / "engine/cluster.py").read_text(encoding="utf-8")
+    assert '"pubmark_gpu_workers"' in (ROOT / "engine/runs/cluster.py").read_text(encoding="utf-8")
 
 
 def test_every_placeholder_is_explained_and_nothing_else_is_filled_in() -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from engine.commits import Committer
-from engine.freshness import settled_pmids
-from engine.store import Store
+from engine.planning.plan import settled_pmids
+from engine.tables.committer import Committer
+from engine.tables.store import Store
 from schemas.annotations import ANNOTATIONS_SCHEMA
 from schemas.citation import digest_text
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from engine.checkpoint import Checkpoint
-from schemas.config import Dtype
+from engine.checkpoints.load import Checkpoint
+from schemas.configs.load import Dtype
 
 Finish = Literal["stop", "length"]
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from engine.backends.base import Completion, EngineSettings
-from engine.checkpoint import Checkpoint
+from engine.checkpoints.load import Checkpoint
 
 _MAX_BATCH = 64
 """Prompts in one batch at most: what they share ends with their longest completion."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.backends.base import Completion, EngineSettings
-from engine.checkpoint import Checkpoint
+from engine.checkpoints.load import Checkpoint
 from schemas.errors import EngineDied
 
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)

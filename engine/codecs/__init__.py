@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from engine.codecs import mark, tags
-from engine.codecs.marked import Marked
+from engine.codecs.marks import Marked
 from schemas.spans import TypedSpan
 
 CODEC_VERSION = 1

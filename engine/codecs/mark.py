@@ -6,7 +6,7 @@ Keloth et al., Bioinformatics 2024, btae163. One prompt asks for one entity type
 import re
 from collections.abc import Sequence
 
-from engine.codecs.marked import Marked, read_marks
+from engine.codecs.marks import Marked, read_marks
 from schemas.spans import Span, TypedSpan
 
 _MARKER = re.compile(r"<(?P<close>/?)mark>")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from engine.codecs.marked import Marked, read_marks
+from engine.codecs.marks import Marked, read_marks
 from schemas.spans import TypedSpan
 
 

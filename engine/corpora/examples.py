@@ -22,9 +22,9 @@ from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
-from engine.corpora.annotated import Annotated, Fault
+from engine.corpora.formats.texts import Annotated, Fault
 from engine.corpora.types import TypeMap
-from engine.sentences import split_sentences
+from engine.steps.sentences import split_sentences
 from schemas.examples import EXAMPLES_SCHEMA
 from schemas.spans import Span, TypedSpan
 

@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from engine.sentences import split_sentences
+from engine.steps.sentences import split_sentences
 from schemas.spans import Span
 
 RUN_WORDS = 13

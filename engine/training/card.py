@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.training.data import Prepared
-from schemas.training import FinetuneConfig
+from engine.training.data.material import Prepared
+from schemas.configs.finetune import FinetuneConfig
 
 
 def write_card(

@@ -13,10 +13,10 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from engine.training.batches import MicroBatch, lay_out, share
-from engine.training.sequences import Sequence_
+from engine.training.data.batches import MicroBatch, lay_out, share
+from engine.training.data.sequences import Sequence_
 from engine.training.sharding import as_many, part_like, shard, whole
-from schemas.training import Optimisation
+from schemas.configs.finetune import Optimisation
 
 if TYPE_CHECKING:
     import torch

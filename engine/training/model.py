@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from schemas.configs.finetune import Lora, Shape
 from schemas.errors import UsageError
-from schemas.training import Lora, Shape
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -6,14 +6,14 @@ The prompts, codec and alignment are those that annotate; only the engine is the
 from collections.abc import Sequence
 from typing import Any
 
-from engine.align import align_mentions
 from engine.backends.transformers import complete
+from engine.checkpoints.tokenizer import PromptTokenizer
 from engine.codecs import CODECS
-from engine.gold import GoldText
-from engine.prompts import Prompt, Prompter
-from engine.scoring import Counts, Tally
-from engine.sentences import split_sentences
-from engine.tokenizer import PromptTokenizer
+from engine.scoring.gold import GoldText
+from engine.scoring.scores import Counts, Tally
+from engine.steps.align import align_mentions
+from engine.steps.prompts import Prompt, Prompter
+from engine.steps.sentences import split_sentences
 from schemas.spans import Span, TypedSpan
 from schemas.task import Task
 

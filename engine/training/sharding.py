@@ -6,7 +6,7 @@ put together when it is its turn, in the precision of the forward pass, and take
 
 from typing import TYPE_CHECKING, Any
 
-from engine.training.batches import MicroBatch, without_weight
+from engine.training.data.batches import MicroBatch, without_weight
 
 if TYPE_CHECKING:
     import torch

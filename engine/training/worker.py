@@ -7,16 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.gold import GoldText
-from engine.tokenizer import load_tokenizer
-from engine.training.batches import make_steps
-from engine.training.data import Encode, stream_by_ray
+from engine.checkpoints.tokenizer import load_tokenizer
+from engine.scoring.gold import GoldText
+from engine.training.data.batches import make_steps
+from engine.training.data.material import Encode, stream_by_ray
 from engine.training.loop import Figures, Place, State, train
 from engine.training.model import add_adapter, load_model, new_model
 from engine.training.probe import count_mentions
-from engine.training.states import read_state, write_state
+from engine.training.resume import read_state, write_state
+from schemas.configs.finetune import Lora, Optimisation, Shape
 from schemas.task import Task
-from schemas.training import Lora, Optimisation, Shape
 
 
 @dataclass(frozen=True)

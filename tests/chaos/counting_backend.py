@@ -9,7 +9,7 @@ from pathlib import Path
 from fake_backend import FakeBackend
 
 from engine.backends.base import Completion, EngineSettings
-from engine.checkpoint import Checkpoint
+from engine.checkpoints.load import Checkpoint
 
 
 class CountingBackend(FakeBackend):

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from engine import pipeline
-from engine.annotator import Annotator
 from engine.backends.base import EngineSettings
-from engine.finish import finish
-from engine.generate import EngineActor
-from engine.prepare import prepare
+from engine.runs import pipeline
 from engine.sources.read import read_citations, scan_shard
 from engine.sources.shards import Shard
+from engine.steps.annotator import Annotator
+from engine.steps.finish import finish
+from engine.steps.generate import EngineActor
+from engine.steps.prepare import prepare
 from jobs import annotate as job
 from jobs.cli import main
 

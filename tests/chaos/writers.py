@@ -24,7 +24,7 @@ from typing import Any
 from deltalake import DeltaTable
 from kills import COUNTING, Chaos, committed_twice, comparable, rows, write_source
 
-from engine.query import open_views
+from engine.views.sql import open_views
 
 
 class Reader(threading.Thread):

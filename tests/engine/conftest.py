@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from engine.checkpoint import Checkpoint, load_checkpoint
-from engine.store import Store
-from engine.tokenizer import PromptTokenizer, load_tokenizer
+from engine.checkpoints.load import Checkpoint, load_checkpoint
+from engine.checkpoints.tokenizer import PromptTokenizer, load_tokenizer
+from engine.tables.store import Store
 
 # On a busy machine one slow example says nothing.
 settings.register_profile("pubmark", deadline=None)

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from engine.align import align_mentions
-from engine.store import Store
+from engine.steps.align import align_mentions
+from engine.tables.store import Store
 from jobs.annotate import RunResult, run
 from schemas.annotations import ANNOTATIONS_SCHEMA, RUNS_SCHEMA
-from schemas.config import AnnotateConfig
+from schemas.configs.load import AnnotateConfig
 from schemas.errors import JobError, UsageError
 
 FAKE = "fake_backend:FakeBackend"
@@ -188,7 +188,8 @@ def test_two_runs_at_once_store_nothing_twice(tmp_path: Path, write_jsonl: Write
         sources=[source], to=str(tmp_path / "t"), backend=FAKE, commit_every_rows=8
     )
     code = (
-        "import sys; from jobs.annotate import run; from schemas.config import AnnotateConfig;"
+        "import sys; from jobs.annotate import run;"
+        "from schemas.configs.load import AnnotateConfig;"
         "print(run(AnnotateConfig.model_validate_json(sys.argv[1])).annotated)"
     )
     command = [sys.executable, "-c", code, config.model_dump_json()]

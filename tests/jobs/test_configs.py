@@ -8,15 +8,15 @@ import yaml
 from pydantic import BaseModel
 
 import jobs.configs
-from schemas.config import (
+from schemas.configs.finetune import FinetuneConfig
+from schemas.configs.load import (
     AnnotateConfig,
     CorpusImportConfig,
     EvaluateConfig,
     MirrorConfig,
     load_config,
 )
-from schemas.refresh import RefreshConfig
-from schemas.training import FinetuneConfig
+from schemas.configs.refresh import RefreshConfig
 
 RECIPES = {"nano-1.yaml": "finetune", "nano-2.yaml": "finetune", "nano.yaml": "finetune"}
 """Not every key, and not the defaults: one job's own settings."""

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from engine.scoring import ScoreRow
+from engine.scoring.scores import ScoreRow
 from jobs.cli import app
 from jobs.evaluate import EvaluateResult, run, to_markdown
-from schemas.config import EvaluateConfig
+from schemas.configs.load import EvaluateConfig
 from schemas.errors import UsageError
 from schemas.examples import EXAMPLES_SCHEMA
 

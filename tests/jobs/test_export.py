@@ -19,11 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from engine.commits import Committer
-from engine.export import COLUMNS, write
-from engine.freshness import settled_pmids
-from engine.sentences import split_sentences
-from engine.store import Store
+from engine.planning.plan import settled_pmids
+from engine.steps.sentences import split_sentences
+from engine.tables.committer import Committer
+from engine.tables.store import Store
+from engine.views.export import COLUMNS, write
 from jobs.cli import app
 from schemas.annotations import ANNOTATIONS_SCHEMA
 from schemas.citation import digest_text, lay_out_text

@@ -18,15 +18,15 @@ import torch
 import yaml
 from disks import fill_up, mounted, remount
 
-from engine.annotator import make_annotator
-from engine.checkpoint import load_checkpoint
+from engine.checkpoints.load import load_checkpoint
+from engine.steps.annotator import make_annotator
 from engine.training.curve import Curve
-from engine.training.states import read_state, write_state
+from engine.training.resume import read_state, write_state
 from jobs.finetune import FinetuneResult, run
-from schemas.config import load_config
+from schemas.configs.finetune import FinetuneConfig
+from schemas.configs.load import load_config
 from schemas.errors import JobError, UsageError
 from schemas.examples import EXAMPLES_SCHEMA
-from schemas.training import FinetuneConfig
 
 WORDS = ("the", "of", "in", "with", "was", "given", "patients", "had", "trial", "after", "severe")
 DISEASES = ("gout", "flu", "asthma", "anaemia")

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 
-from engine.annotator import make_annotator
-from engine.checkpoint import load_checkpoint
+from engine.checkpoints.load import load_checkpoint
+from engine.steps.annotator import make_annotator
 from jobs.annotate import run
 from schemas.annotations import ANNOTATIONS_SCHEMA
-from schemas.config import AnnotateConfig
+from schemas.configs.load import AnnotateConfig
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests/data/golden_sample.jsonl"

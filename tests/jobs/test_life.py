@@ -20,18 +20,20 @@ from deltalake import DeltaTable
 from life import HAND_MADE, Model, Nlm, Template
 from lxml import etree
 
-from engine import commits, layout, pipeline
-from engine.annotator import Annotator
-from engine.checkpoint import load_checkpoint
-from engine.commits import Committer
-from engine.finish import FINISHED_SCHEMA
-from engine.prepare import load_prompter
-from engine.sentences import split_sentences
+from engine.checkpoints.load import load_checkpoint
+from engine.runs import pipeline
 from engine.sources.read import read_citations, scan_shard
 from engine.sources.shards import Shard
+from engine.steps.annotator import Annotator
+from engine.steps.finish import FINISHED_SCHEMA
+from engine.steps.prepare import load_prompter
+from engine.steps.sentences import split_sentences
+from engine.tables import committer as commits
+from engine.tables.committer import Committer
+from engine.tables.layout import files as layout
 from jobs import annotate as job
 from jobs.annotate import RunResult, run
-from schemas.config import AnnotateConfig
+from schemas.configs.load import AnnotateConfig
 from schemas.errors import UsageError
 
 STORED = ("version", "title_length", "pub_year", "journal", "language", "doi", "publication_types")

@@ -19,12 +19,12 @@ from deltalake import DeltaTable
 from nlm_server import Server, nlm_server
 from rollout_backend import make_checkpoint
 
-from engine.store import Store
-from engine.turns import turn
+from engine.refresh.lock import turn
+from engine.tables.store import Store
 from jobs.refresh import RefreshResult, describe, run
+from schemas.configs.refresh import RefreshConfig
 from schemas.errors import UsageError
 from schemas.examples import EXAMPLES_SCHEMA
-from schemas.refresh import RefreshConfig
 
 BACKEND = "rollout_backend:RolloutBackend"
 ROOT = Path(__file__).parents[2]
@@ -134,7 +134,7 @@ def test_with_nothing_to_do_ray_is_not_even_loaded(tmp_path: Path, filled: Path,
     # Ready to run, the backend is another matter of loading; the annotator is the same.
     code = (
         "import sys, time; began = time.process_time()\n"
-        "from jobs.refresh import run; from schemas.refresh import RefreshConfig\n"
+        "from jobs.refresh import run; from schemas.configs.refresh import RefreshConfig\n"
         "result = run(RefreshConfig.model_validate_json(sys.argv[1]))\n"
         "heavy = {'ray', 'vllm', 'torch', 'transformers', 'huggingface_hub'} & set(sys.modules)\n"
         "print(result.outcome, heavy, time.process_time() - began < 5)"

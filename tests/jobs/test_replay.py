@@ -10,15 +10,15 @@ import pytest
 from deltalake import DeltaTable
 from rollout_backend import make_checkpoint
 
-from engine.checkpoint import load_checkpoint
+from engine.checkpoints.load import load_checkpoint
 from jobs.annotate import run as annotate
 from jobs.compare import run as compare
 from jobs.history import run as past
 from jobs.replay import describe, run
 from jobs.sql import run as sql
-from schemas.config import AnnotateConfig, SqlConfig
+from schemas.configs.load import AnnotateConfig, SqlConfig
+from schemas.configs.refresh import CompareConfig, HistoryConfig, ReplayConfig
 from schemas.errors import UsageError
-from schemas.refresh import CompareConfig, HistoryConfig, ReplayConfig
 
 BACKEND = "rollout_backend:RolloutBackend"
 Writer = Callable[..., str]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from schemas.refresh import RefreshConfig
+from schemas.configs.refresh import RefreshConfig
 
 FOLDER = Path(__file__).parents[2] / "jobs/schedules"
 COMMAND = "pubmark refresh --config /etc/pubmark/refresh.yaml"

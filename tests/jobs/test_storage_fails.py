@@ -122,7 +122,7 @@ def test_a_disk_that_fills_up_leaves_no_file_behind(
 
     source = write_jsonl(citations(3))
     with monkeypatch.context() as patched:
-        patched.setattr("engine.layout.SubTreeFileSystem", FullFileSystem)
+        patched.setattr("engine.tables.layout.files.SubTreeFileSystem", FullFileSystem)
         result = pubmark(source, tmp_path / "t")
     assert result.exit_code == 1 and "No space left on device" in one_line(result.stderr)
     assert not list((tmp_path / "t/annotations").glob("*.parquet"))

@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 
-from engine.align import align_mentions
 from engine.backends import backend_class
 from engine.backends.base import Completion, EngineSettings
-from engine.checkpoint import load_checkpoint
+from engine.checkpoints.load import load_checkpoint
+from engine.checkpoints.tokenizer import load_tokenizer
 from engine.codecs import CODECS
-from engine.prompts import Prompter
-from engine.tokenizer import load_tokenizer
+from engine.steps.align import align_mentions
+from engine.steps.prompts import Prompter
 from schemas.spans import Span
 
 Mentions = set[tuple[int, int, str]]
@@ -33,7 +33,7 @@ def find_mentions(
         engine = backend_class(backend)(checkpoint, settings, task.decoding.temperature)
         try:
             return await asyncio.gather(
-                *(engine.generate(p.token_ids, p.max_tokens) for _, p in asked)
+                *(engine.steps.generate(p.token_ids, p.max_tokens) for _, p in asked)
             )
         finally:
             engine.close()

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.backends.base import Completion, EngineSettings
-from engine.checkpoint import Checkpoint
+from engine.checkpoints.load import Checkpoint
+from engine.checkpoints.tokenizer import load_tokenizer
 from engine.codecs import CODECS
-from engine.tokenizer import load_tokenizer
 from schemas.errors import EngineDied
 from schemas.spans import TypedSpan
 

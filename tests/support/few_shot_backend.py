@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 
 from engine.backends.base import Completion, EngineSettings
-from engine.checkpoint import Checkpoint
-from engine.tokenizer import load_tokenizer
+from engine.checkpoints.load import Checkpoint
+from engine.checkpoints.tokenizer import load_tokenizer
 
 
 class FewShotBackend:

@@ -14,8 +14,8 @@ from pathlib import Path
 from fake_backend import FakeBackend
 
 from engine.backends.base import Completion, EngineSettings
-from engine.checkpoint import Checkpoint, load_checkpoint
-from engine.tokenizer import load_tokenizer
+from engine.checkpoints.load import Checkpoint, load_checkpoint
+from engine.checkpoints.tokenizer import load_tokenizer
 
 
 def make_checkpoint(folder: Path, name: str) -> Path:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from engine.layout import NO_PMIDS, Rewrite, write_rows
-from engine.store import Store
+from engine.tables.layout.files import NO_PMIDS, Rewrite, write_rows
+from engine.tables.store import Store
 from schemas.annotations import ANNOTATIONS_SCHEMA
 
 

@@ -9,12 +9,12 @@ import shutil
 from itertools import accumulate
 from pathlib import Path
 
-from engine.checkpoint import load_checkpoint
+from engine.checkpoints.load import load_checkpoint
+from engine.checkpoints.tokenizer import load_tokenizer
 from engine.codecs import CODECS
-from engine.tokenizer import load_tokenizer
 from engine.training.model import add_adapter, load_model
+from schemas.configs.finetune import Lora
 from schemas.spans import TypedSpan
-from schemas.training import Lora
 
 SENTENCES = [
     "Aspirin was given to [rats] before surgery.",

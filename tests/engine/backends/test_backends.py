@@ -11,9 +11,9 @@ from transformers import AutoModelForCausalLM
 
 from engine.backends import backend_class
 from engine.backends.base import Backend, Completion, EngineSettings
-from engine.checkpoint import Checkpoint, load_checkpoint
-from engine.prompts import Prompt, Prompter
-from engine.tokenizer import load_tokenizer
+from engine.checkpoints.load import Checkpoint, load_checkpoint
+from engine.checkpoints.tokenizer import load_tokenizer
+from engine.steps.prompts import Prompt, Prompter
 from schemas.errors import UsageError
 from schemas.spans import Span
 

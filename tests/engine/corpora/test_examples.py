@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.corpora.annotated import REASONS, Annotated, Fault
 from engine.corpora.examples import UNKNOWN, Built, Unit, build_examples, to_table
+from engine.corpora.formats.texts import REASONS, Annotated, Fault
 from engine.corpora.types import parse_type_map
 from schemas.errors import UsageError
 from schemas.examples import EXAMPLES_SCHEMA

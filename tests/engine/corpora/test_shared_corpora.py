@@ -10,7 +10,7 @@ import pytest
 
 from engine.corpora.examples import Counts
 from jobs.corpus import CorpusImportResult, describe, run
-from schemas.config import CorpusImportConfig, load_config
+from schemas.configs.load import CorpusImportConfig, load_config
 
 CONFIG = Path(__file__).parents[3] / "jobs/configs/corpora.yaml"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.corpora import types_table
-from engine.corpora.annotated import REASONS
+from engine.corpora.formats.texts import REASONS
 from engine.corpora.types import CORPUS_TYPES, parse_type_map
 from schemas.errors import UsageError
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from engine.training.batches import Layout, MicroBatch, lay_out, make_steps, share
+from engine.training.data.batches import Layout, MicroBatch, lay_out, make_steps, share
+from engine.training.data.sequences import Sequence_
 from engine.training.loop import Figures, State, learning_rate, train
-from engine.training.sequences import Sequence_
-from schemas.training import Optimisation
+from schemas.configs.finetune import Optimisation
 
 PAD = 3
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from engine.training.batches import lay_out, share
+from engine.training.data.batches import lay_out, share
+from engine.training.data.sequences import Sequence_
 from engine.training.loop import Figures, Place, State, train
 from engine.training.model import add_adapter
-from engine.training.sequences import Sequence_
-from engine.training.states import read_state, write_state
-from schemas.training import FinetuneConfig, Lora, Optimisation
+from engine.training.resume import read_state, write_state
+from schemas.configs.finetune import FinetuneConfig, Lora, Optimisation
 
 from .test_loop import PAD, make_sequences, make_some_steps, new_model, optimisation, tune
 

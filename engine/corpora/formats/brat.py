@@ -1,0 +1,80 @@
+"""brat standoff: a text in ``NAME.txt``, its mentions in ``NAME.ann``.
+
+Offsets count code points of the text file as it is. Line ends within a text become spaces, one for
+one, so that the offsets stay; the first line is the title.
+"""
+
+import re
+from collections.abc import Iterator
+
+from engine.corpora.formats.pieces import place_mention
+from engine.corpora.formats.texts import Annotated, Fault, parse_pmid
+from schemas.spans import Span, TypedSpan
+
+_MENTION = re.compile(r"T\S*\t(\S+) ([0-9]+ [0-9]+(?:;[0-9]+ [0-9]+)*)\t(.*)")
+# Events, relations, attributes, normalisations, notes.
+_OTHER = re.compile(r"[ERAMN#*]")
+_LINE_ENDS = re.compile(r"[\r\n\t]")
+
+
+def read_brat(name: str, text: bytes, annotations: bytes | None) -> Iterator[Annotated | Fault]:
+    """Yield the one text of a pair of files; ``name`` is theirs, with
+    folders but without ending, and its document's.
+
+    All but text-bound annotations is passed over. A line that is none of the format's, or a
+    mention outside the text, makes the text fatal.
+    """
+    if annotations is None:
+        yield Fault(f"{name}.txt", "malformed text", f"no {name}.ann beside it")
+        return
+    try:
+        whole = text.decode().removeprefix("\ufeff")
+    except UnicodeDecodeError as e:
+        yield Fault(f"{name}.txt", "not UTF-8", str(e))
+        return
+    body = whole.rstrip()
+    if not body:
+        yield Fault(f"{name}.txt", "malformed text", "is empty, expected a text")
+        return
+    body = _LINE_ENDS.sub(" ", body)
+    title_length = next((m.start() for m in re.finditer(r"\r?\n", whole)), len(body))
+    mentions: list[TypedSpan] = []
+    faults: list[Fault] = []
+    unplaced = 0
+    for number, raw in enumerate(annotations.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        place = f"{name}.ann, line {number}"
+        try:
+            line = raw.decode().rstrip("\r\n")
+        except UnicodeDecodeError as e:
+            faults.append(Fault(place, "not UTF-8", str(e)))
+            unplaced += 1
+            continue
+        if not line.strip() or _OTHER.match(line):
+            continue
+        if (match := _MENTION.fullmatch(line)) is None:
+            found = f"{line:.80}, expected T1, type, start and end, text"
+            faults.append(Fault(place, "malformed line", found))
+            unplaced += line.startswith("T")
+            continue
+        pieces = [Span(*map(int, piece.split())) for piece in match[2].split(";")]
+        mention, fault = place_mention(body, pieces, match[3], match[1], place)
+        if fault:
+            faults.append(fault)
+        if mention is None:
+            unplaced += 1
+        elif mention in mentions:
+            faults.append(Fault(place, "repeated mention", line[:80], mention.span, False))
+            unplaced += 1
+        else:
+            mentions.append(mention)
+    yield Annotated(
+        name,
+        f"{name}.txt",
+        body,
+        sorted(mentions),
+        "citation",
+        parse_pmid(name.rsplit("/", 1)[-1]),
+        min(title_length, len(body)),
+        faults,
+        unplaced,
+    )

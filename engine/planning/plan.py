@@ -1,0 +1,304 @@
+"""What is to be done, decided before any model time is spent.
+
+Enters: the keys of every shard and of the table, and what files beside these have said. Leaves: for
+each shard, the citations to annotate and those to store anew without asking the model; the PMIDs to
+remove; and the counts. The rules: of several records of a PMID the one in the later shard wins,
+within a shard the highest version, then the later record; DeleteCitation comes after the records of
+its own shard; what a later file has spoken of, whether it is among the shards or was taken in
+before, is superseded. ``DateRevised`` is not looked at: mass changes leave it untouched.
+
+A winner is settled when the table has a row with its PMID, its text digest and the current
+annotator. If then another of its stored columns differs, it is stored anew; else nothing is.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from engine.sources.shards import nlm_number
+from engine.tables.ledger import places
+from engine.tables.store import KEY_COLUMNS
+
+_SETTLING = ("pmid", "text_digest", "annotator")
+_SETTLING_SCHEMA = pa.schema(
+    [("pmid", pa.int64()), ("text_digest", pa.binary()), ("annotator", pa.string())]
+)
+_SPOKEN_SCHEMA = pa.schema(
+    [
+        ("shard", pa.int32()),
+        ("ordinal", pa.int64()),
+        ("pmid", pa.int64()),
+        ("version", pa.int16()),
+        ("text_digest", pa.binary()),
+        ("metadata_digest", pa.int64()),
+        ("empty", pa.bool_()),
+        ("deletes", pa.bool_()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardReport:
+    """What scanning one shard found. ``damage`` and ``rejected`` are lines for a person."""
+
+    citations: int
+    deleted: int
+    rejected: list[str]
+    damage: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run has to do.
+
+    ``wanted[i]`` is a boolean mask over the citations of shard ``i``: to be annotated;
+    ``revised[i]`` another: their text is settled, but other stored columns change. ``present`` are
+    the PMIDs, sorted, that are wanted and have a row in the table already; ``gone`` are those,
+    sorted, that have a row and are deleted. Counts are of distinct PMIDs: ``read`` of those with a
+    record that wins, ``states`` of those by what is to be done (see :data:`STATES`).
+    """
+
+    wanted: list[np.ndarray]
+    revised: list[np.ndarray]
+    present: np.ndarray
+    gone: np.ndarray
+    states: Counter[str]
+    empty: int
+    reports: list[ShardReport]
+
+    @property
+    def citations(self) -> int:
+        """How many citations are to be annotated."""
+        return int(sum(mask.sum() for mask in self.wanted))
+
+    @property
+    def read(self) -> int:
+        """How many PMIDs have a record that wins over others and deletions among the shards."""
+        return sum(self.states[s] for s in (*_TO_ANNOTATE, *_SETTLED))
+
+    @property
+    def settled(self) -> int:
+        """How many of them cost no model time."""
+        return sum(self.states[s] for s in _SETTLED)
+
+
+_TO_ANNOTATE = ("new", "text_changed", "other_annotator", "retried")
+_SETTLED = ("metadata_changed", "failed_before", "unchanged", "superseded")
+STATES = (*_TO_ANNOTATE, *_SETTLED, "deleted", "absent")
+"""What a PMID may be. To annotate: not in the table; with another text; with another annotator;
+with a status that is to be tried again. Settled: of another version, title or journal, …; failed,
+and not to be tried again; stored as it is; of an older file than one that was taken in.
+``deleted``: has a row that goes; ``absent``: deleted, and had none."""
+
+
+def make_plan(
+    scans: pa.Table,
+    keys: pa.Table | None,
+    annotator: str,
+    retry: Collection[str] = (),
+    limit: int | None = None,
+    names: Sequence[str] = (),
+    later: Iterable[tuple[int, pa.Array]] = (),
+    outdated: int = 0,
+) -> Plan:
+    """Plan a run over scanned shards (rows of ``SCAN_SCHEMA``, any order).
+
+    ``keys`` are KEY_COLUMNS of the table's rows, at least of those whose PMIDs the shards speak of;
+    None if there is no table. ``retry`` names statuses whose rows do not count as settled;
+    ``limit`` keeps the first so many of the citations to annotate. ``names`` are the shards' names;
+    ``later`` says of other files how many of the shards come before it, and of which PMIDs it
+    speaks; the first ``outdated`` shards are older than the newest complete baseline.
+    """
+    scans = scans.sort_by("shard")
+    citations = pc.list_value_length(scans["pmid"]).to_numpy()
+    if keys is None:
+        keys = pa.table({n: pa.array([], pa.string()) for n in KEY_COLUMNS})
+    spoken = _flatten(scans)
+    with duckdb.connect() as db:
+        db.register("spoken", spoken)
+        db.register("stored", keys)
+        db.register("later", _later(later, spoken))
+        db.register("outranking", _outranking(keys, names))
+        db.execute(
+            """
+            CREATE TEMP TABLE winner AS
+            SELECT w.shard, w.ordinal, w.pmid, w.empty, s.pmid IS NOT NULL AS present,
+                   CASE WHEN w.shard < greatest(coalesce(l.place, 0), coalesce(o.place, 0),
+                                                $outdated) THEN 'superseded'
+                        WHEN w.deletes AND s.pmid IS NULL THEN 'absent'
+                        WHEN w.deletes THEN 'deleted'
+                        WHEN s.pmid IS NULL THEN 'new'
+                        WHEN s.text_digest::BLOB IS DISTINCT FROM w.text_digest THEN 'text_changed'
+                        WHEN s.annotator IS DISTINCT FROM $annotator THEN 'other_annotator'
+                        WHEN list_contains($retry, s.status) THEN 'retried'
+                        WHEN s.metadata_digest::BIGINT IS DISTINCT FROM w.metadata_digest
+                            THEN 'metadata_changed'
+                        WHEN s.status IN ('failed', 'partial') THEN 'failed_before'
+                        ELSE 'unchanged' END AS state,
+                   w.deletes
+            FROM (SELECT * FROM spoken
+                  QUALIFY row_number() OVER (PARTITION BY pmid ORDER BY
+                      shard DESC, deletes DESC, version DESC, ordinal DESC) = 1) w
+            LEFT JOIN stored s ON s.pmid::BIGINT = w.pmid
+            LEFT JOIN later l ON l.pmid = w.pmid
+            LEFT JOIN outranking o ON o.source = s.source
+            """,
+            {"annotator": annotator, "retry": list(retry), "outdated": outdated},
+        )
+        # LIMIT NULL is no limit.
+        todo = db.execute(
+            "SELECT shard, ordinal, pmid, present, empty FROM winner "
+            "WHERE list_contains($states, state) ORDER BY shard, ordinal LIMIT $limit",
+            {"limit": limit, "states": list(_TO_ANNOTATE)},
+        ).fetchnumpy()
+        revised = db.execute(
+            "SELECT shard, ordinal FROM winner WHERE state = 'metadata_changed' "
+            "ORDER BY shard, ordinal"
+        ).fetchnumpy()
+        gone = db.execute("SELECT pmid FROM winner WHERE state = 'deleted'").fetchnumpy()["pmid"]
+        counts = db.execute(
+            "SELECT state, count(*) FROM winner WHERE NOT (deletes AND state = 'superseded') "
+            "GROUP BY 1"
+        ).fetchall()
+    return Plan(
+        wanted=_masks(todo, citations),
+        revised=_masks(revised, citations),
+        present=np.sort(todo["pmid"][todo["present"].astype(bool)]),
+        gone=np.sort(gone),
+        states=Counter(dict(counts)),
+        empty=int(todo["empty"].sum()),
+        reports=_reports(scans),
+    )
+
+
+def spoken_pmids(scans: pa.Table) -> np.ndarray:
+    """The PMIDs, sorted, that scanned shards hold or delete."""
+    return np.unique(
+        np.concatenate([pc.list_flatten(scans[n]).to_numpy() for n in ("pmid", "deleted")])
+    )
+
+
+def vanished(stored: Iterable[pa.RecordBatch], held: np.ndarray) -> np.ndarray:
+    """The PMIDs, sorted, that a complete baseline no longer holds.
+
+    ``stored`` are ``pmid`` and ``source`` of the table's rows, ``held`` the PMIDs, sorted, of which
+    files of the baseline's year speak. Rows that are not from NLM's files are not NLM's to remove.
+    """
+    found = [np.array([], np.int64)]
+    for batch in stored:
+        sources = batch["source"].unique().to_pylist()
+        nlm = pa.array([s for s in sources if s and nlm_number(s)], pa.string())
+        pmids = batch.filter(pc.is_in(batch["source"], nlm))["pmid"].to_numpy()
+        places_ = np.searchsorted(held, pmids)
+        known = np.zeros(len(pmids), bool)
+        inside = places_ < len(held)
+        known[inside] = held[places_[inside]] == pmids[inside]
+        found.append(pmids[~known])
+    return np.sort(np.concatenate(found))
+
+
+def settled_pmids(stored: pa.Table, rows: pa.Table, retry: Collection[str] = ()) -> pa.Array:
+    """The PMIDs of ``rows`` that ``stored`` settles: by the rule of :func:`make_plan`, for a batch.
+
+    Both have KEY_COLUMNS. Used when another writer has come between planning and committing.
+    """
+    reopened = pc.is_in(stored["status"], pa.array(list(retry), pa.string()))
+    ours, theirs = (
+        t.select(list(_SETTLING)).cast(_SETTLING_SCHEMA)
+        for t in (rows, stored.filter(pc.invert(reopened)))
+    )
+    return ours.join(theirs, list(_SETTLING), join_type="left semi")["pmid"].combine_chunks()
+
+
+def outranked_pmids(stored: pa.Table, rows: pa.Table) -> pa.Array:
+    """The PMIDs of ``rows`` whose stored row is from a later file of NLM's, or not from NLM.
+
+    Both have ``pmid`` and ``source``.
+    """
+    both = rows.select(["pmid", "source"]).join(
+        stored.select(["pmid", "source"]), "pmid", right_suffix="_stored", join_type="inner"
+    )
+    outranked = [
+        pmid
+        for pmid, ours, theirs in zip(*both.to_pydict().values(), strict=True)
+        if theirs is not None
+        and (number := nlm_number(ours)) is not None
+        and ((other := nlm_number(theirs)) is None or other > number)
+    ]
+    return pa.array(outranked, pa.int64())
+
+
+def _outranking(keys: pa.Table, names: Sequence[str]) -> pa.Table:
+    """For each source of stored rows, how many of ``names`` it comes after."""
+    sources = pc.unique(keys["source"]).drop_null().to_pylist()
+    return pa.table({"source": pa.array(sources, pa.string()), "place": places(sources, names)})
+
+
+def _later(later: Iterable[tuple[int, pa.Array]], spoken: pa.Table) -> pa.Table:
+    """For PMIDs of which other files speak, how many shards come before the last of these."""
+    ours: np.ndarray | None = None
+    pmids, after = [np.array([], np.int64)], [np.array([], np.int32)]
+    for place, theirs in later:
+        ours = np.unique(spoken["pmid"]) if ours is None else ours
+        both = np.intersect1d(ours, theirs)
+        pmids.append(both)
+        after.append(np.full(len(both), place, np.int32))
+    table = pa.table({"pmid": np.concatenate(pmids), "place": np.concatenate(after)})
+    grouped = table.group_by("pmid").aggregate([("place", "max")])
+    return grouped.select(["pmid", "place_max"]).rename_columns(["pmid", "place"])
+
+
+def _masks(chosen: dict[str, np.ndarray], citations: np.ndarray) -> list[np.ndarray]:
+    """For each shard, a mask over its citations. ``chosen`` is sorted by shard."""
+    masks = [np.zeros(n, dtype=bool) for n in citations]
+    borders = np.searchsorted(chosen["shard"], np.arange(len(masks) + 1))
+    for shard, mask in enumerate(masks):
+        mask[chosen["ordinal"][borders[shard] : borders[shard + 1]]] = True
+    return masks
+
+
+def _flatten(scans: pa.Table) -> pa.Table:
+    """One row per scanned citation, and one per deletion: shard, ordinal within it, and keys."""
+    parts = []
+    for deletes in (False, True):
+        lists = scans["deleted" if deletes else "pmid"]
+        counts = pc.list_value_length(lists).to_numpy()
+        starts = np.cumsum(counts) - counts
+        shard = np.repeat(scans["shard"].to_numpy(), counts)
+        columns: dict[str, object] = {
+            "shard": shard,
+            "ordinal": np.arange(len(shard)) - np.repeat(starts, counts),
+            "pmid": pc.list_flatten(lists),
+            "deletes": np.full(len(shard), deletes),
+        }
+        for field in _SPOKEN_SCHEMA:
+            if field.name not in columns:
+                columns[field.name] = (
+                    pa.nulls(len(shard), field.type)
+                    if deletes
+                    else pc.list_flatten(scans[field.name])
+                )
+        parts.append(pa.table(columns).select(_SPOKEN_SCHEMA.names).cast(_SPOKEN_SCHEMA))
+    return pa.concat_tables(parts)
+
+
+def _reports(scans: pa.Table) -> list[ShardReport]:
+    reports = []
+    for row in scans.select(["deleted", "rejected", "damage", "pmid"]).to_batches():
+        for deleted, rejected, damage, pmids in zip(*row.columns, strict=True):
+            lines = [f"{r['place']}: {r['reason']}" for r in rejected.as_py()]
+            spoilt = damage.as_py()
+            reports.append(
+                ShardReport(
+                    citations=len(pmids),
+                    deleted=len(deleted),
+                    rejected=lines,
+                    damage=f"{spoilt['place']}: {spoilt['reason']}" if spoilt else None,
+                )
+            )
+    return reports

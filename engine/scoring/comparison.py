@@ -1,0 +1,230 @@
+"""Two sets of mentions of the same texts held against each other: what came, went and moved.
+
+Enters: mentions by PMID, of one annotator and another, and of the first one once more. Leaves:
+counts by entity type. Left to others: annotating, and what to make of the counts.
+
+A mention that only one side has *moved* if the other side has one of its type that overlaps and is
+not otherwise accounted for; else it is *added* or *lost*.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from engine.scoring.scores import METRICS, count_text
+from schemas.spans import TypedSpan
+
+Mentions = Mapping[int, Collection[TypedSpan]]
+"""By PMID."""
+
+
+class Difference(NamedTuple):
+    """Mentions of which the second side has the same, another span, more, or none."""
+
+    same: int = 0
+    moved: int = 0
+    added: int = 0
+    lost: int = 0
+
+    def plus(self, other: "Difference") -> "Difference":
+        """The sums."""
+        return Difference(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class TypeChange:
+    """What changed for one entity type (None: all together). ``noise`` is what changed between two
+    runs of the first annotator; None if it was not run twice."""
+
+    entity_type: str | None
+    change: Difference
+    noise: Difference | None
+
+    @property
+    def before(self) -> int:
+        """Mentions of the first annotator."""
+        return self.change.same + self.change.moved + self.change.lost
+
+    @property
+    def after(self) -> int:
+        """Mentions of the second."""
+        return self.change.same + self.change.moved + self.change.added
+
+    def beyond_noise(self, what: str) -> float:
+        """Share of the first annotator's mentions that were ``moved``, ``added`` or ``lost`` by the
+        second, less what its own second run moved, added or lost."""
+        noise = getattr(self.noise, what) if self.noise else 0
+        return max(0, getattr(self.change, what) - noise) / max(1, self.before)
+
+    def summary(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "entity_type": self.entity_type,
+            "before": self.before,
+            "after": self.after,
+            **self.change._asdict(),
+            "noise": self.noise._asdict() if self.noise else None,
+        }
+
+
+def compare(
+    before: Mentions, after: Mentions, again: Mentions | None, entity_types: Iterable[str]
+) -> list[TypeChange]:
+    """All types together, then each, over the PMIDs of ``before``."""
+    kinds = list(entity_types)
+    change = differences(before, after, kinds)
+    noise = differences(before, again, kinds) if again is not None else None
+    rows = [TypeChange(k, change[k], noise[k] if noise else None) for k in kinds]
+    total = TypeChange(
+        None, _sum(change.values()), _sum(noise.values()) if noise is not None else None
+    )
+    return [total, *rows]
+
+
+def differences(
+    before: Mentions, after: Mentions, entity_types: Collection[str]
+) -> dict[str, Difference]:
+    """By entity type, over the PMIDs of ``before``."""
+    found = dict.fromkeys(entity_types, Difference())
+    exact, overlap = METRICS.index("exact"), METRICS.index("overlap")
+    for pmid, mentions in before.items():
+        for kind, counts in count_text(mentions, after.get(pmid, ()), entity_types).items():
+            same, paired = counts[exact].tp, counts[overlap]
+            found[kind] = found[kind].plus(Difference(same, paired.tp - same, paired.fp, paired.fn))
+    return found
+
+
+def _sum(values: Iterable[Difference]) -> Difference:
+    total = Difference()
+    for value in values:
+        total = total.plus(value)
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class GoldScore:
+    """Exact precision, recall and F1 on gold texts, of one entity type (None: all), each in [0, 1],
+    and the bounds of F1's 95% interval."""
+
+    entity_type: str | None
+    gold: int
+    precision: float
+    recall: float
+    f1: float
+    f1_interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of two annotators: how it is called, and what it scored. ``failed`` of ``texts`` gave
+    nothing, or not all."""
+
+    name: str
+    annotator: str
+    texts: int = 0
+    failed: int = 0
+    scores: tuple[GoldScore, ...] = ()
+
+    def f1(self, entity_type: str | None) -> float | None:
+        """None where nothing was scored."""
+        return next((s.f1 for s in self.scores if s.entity_type == entity_type), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two annotators over the same citations. ``old`` is None where there is nothing to compare
+    with, or no longer."""
+
+    old: Side | None
+    new: Side
+    citations: int
+    changes: tuple[TypeChange, ...] = ()
+
+    def summary(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "old": asdict(self.old) if self.old else None,
+            "new": asdict(self.new),
+            "citations": self.citations,
+            "changes": [c.summary() for c in self.changes],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a new annotator may change. Shares are of the old one's mentions of a type, beyond the
+    noise; types of fewer than ``min_mentions`` are not judged by them. F1 is in [0, 1]."""
+
+    min_f1: float
+    max_f1_drop: float
+    max_lost: float
+    max_added: float
+    max_moved: float
+    max_failed: float
+    min_mentions: int
+
+
+def judge(found: Comparison, limits: Limits) -> list[str]:
+    """Why the new annotator may not take the old one's place, with the numbers; none if it may."""
+    reasons = []
+    new, old = found.new, found.old
+    f1 = new.f1(None)
+    if f1 is not None and f1 < limits.min_f1:
+        reasons.append(f"F1 on gold {f1:.4f}, at least {limits.min_f1:.4f} is asked for")
+    for score in new.scores:
+        former = old.f1(score.entity_type) if old else None
+        if former is not None and former - score.f1 > limits.max_f1_drop:
+            kind = score.entity_type or "all types"
+            reasons.append(
+                f"{kind}: F1 on gold falls from {former:.4f} to {score.f1:.4f}, by more than "
+                f"{limits.max_f1_drop:g}"
+            )
+    for row in found.changes:
+        if row.before < limits.min_mentions:
+            continue
+        for what in ("lost", "added", "moved"):
+            share, limit = row.beyond_noise(what), getattr(limits, f"max_{what}")
+            if share > limit:
+                noise = getattr(row.noise, what) if row.noise else 0
+                reasons.append(
+                    f"{row.entity_type or 'all types'}: {getattr(row.change, what):,} of "
+                    f"{row.before:,} mentions {what} ({noise:,} by noise), {share:.1%} beyond "
+                    f"noise, at most {limit:.1%} is allowed"
+                )
+    if new.failed > limits.max_failed * max(1, new.texts):
+        reasons.append(
+            f"{new.failed:,} of {new.texts:,} texts failed, at most {limits.max_failed:.1%} may"
+        )
+    return reasons
+
+
+def to_markdown(found: Comparison) -> str:
+    """The comparison as Markdown tables."""
+    lines = []
+    if found.new.scores:
+        lines += ["| gold | old F1 | new F1 | 95% |", "|---|---:|---:|---:|"]
+        for score in found.new.scores:
+            former = found.old.f1(score.entity_type) if found.old else None
+            bounds = score.f1_interval
+            lines.append(
+                f"| {score.entity_type or 'all'} | {_percent(former)} | {_percent(score.f1)} | "
+                + (f"{100 * bounds[0]:.2f}–{100 * bounds[1]:.2f} |" if bounds else " |")
+            )
+        lines.append("")
+    if found.changes:
+        lines += [
+            "| type | old | new | same | moved (noise) | added (noise) | lost (noise) |",
+            "|---|---:|---:|---:|---:|---:|---:|",
+        ]
+        for row in found.changes:
+            cells = [row.entity_type or "all", f"{row.before:,}", f"{row.after:,}"]
+            cells.append(f"{row.change.same:,}")
+            for what in ("moved", "added", "lost"):
+                noise = f"{getattr(row.noise, what):,}" if row.noise else "–"
+                cells.append(f"{getattr(row.change, what):,} ({noise})")
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines).rstrip()
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.2f}"

@@ -1,0 +1,182 @@
+"""An untuned instruction model, prompted with examples: the paper's comparison.
+
+Enters: any Hugging Face directory of a causal language model, entity types, training examples.
+Leaves: a checkpoint that the pipeline runs like any other, since instruction and examples are but
+a template. Left to others: running and scoring it.
+"""
+
+import json
+import random
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from engine.checkpoints.adapter import ADAPTER_CONFIG
+from engine.checkpoints.load import Checkpoint, fetch_files, load_checkpoint
+from engine.codecs import mark
+from engine.scoring.gold import GoldText
+from engine.steps.sentences import split_sentences
+from schemas.errors import UsageError
+from schemas.spans import Span
+from schemas.task import CheckpointManifest, EntityType, Task
+
+_INSTRUCTION = (
+    "Mark every mention of the entity type {name} in the input. {definition} Repeat the input "
+    "exactly as it is, with <mark> before and </mark> after each mention; if there is none, "
+    "repeat it unchanged. Answer with nothing else."
+)
+_INPUT, _OUTPUT = "Input:\n", "\nOutput:"
+_LENGTHS = range(20, 400)
+"""How long an example may be, in code points: neither a heading nor half a page."""
+
+Shot = tuple[str, list[Span]]
+"""A sentence, and the spans of its mentions of one type."""
+
+
+def draw_shots(
+    examples: Sequence[GoldText],
+    entity_type: str,
+    count: int,
+    seed: int,
+    held_out: Collection[str] = (),
+) -> list[Shot]:
+    """``count`` sentences of texts that have the type annotated, half of them with mentions.
+
+    None is among ``held_out``, the sentences that are to be scored. The same seed draws the same.
+
+    Raises:
+        UsageError: if there are not as many.
+    """
+    rng = random.Random(f"{seed} {entity_type}")
+    order = [e for e in examples if entity_type in e.annotated_types]
+    rng.shuffle(order)
+    excluded = set(held_out)
+    wanted = {True: (count + 1) // 2, False: count // 2}
+    drawn: dict[bool, list[Shot]] = {True: [], False: []}
+    for example in order:
+        if all(len(drawn[k]) >= count for k in drawn):
+            break
+        shots = [s for s in _shots(example, entity_type) if s[0] not in excluded]
+        if shots:
+            shot = rng.choice(shots)
+            drawn[bool(shot[1])].append(shot)
+            excluded.add(shot[0])
+    # Where one kind is short, the other makes up for it.
+    short = sum(max(0, n - len(drawn[k])) for k, n in wanted.items())
+    chosen = [s for k, n in wanted.items() for s in drawn[k][: n + short]][:count]
+    if len(chosen) < count:
+        raise UsageError(
+            f"{len(chosen)} training sentences fit as examples of {entity_type}, expected {count}"
+        )
+    rng.shuffle(chosen)
+    return chosen
+
+
+def sentences(text: GoldText) -> list[Span]:
+    """The sentences of a gold text."""
+    if text.is_sentence:
+        return [Span(0, len(text.text))]
+    return split_sentences(text.text, text.title_length)
+
+
+def few_shot_task(task: Task, shots: dict[str, list[Shot]], frame: str) -> Task:
+    """The same entity types, asked for by instruction and examples, answered in the mark codec.
+
+    ``frame`` is what stands around the question, with ``{question}`` in its place.
+    """
+    types = {}
+    for name, about in task.entity_types.items():
+        said = [_INSTRUCTION.format(name=name, definition=about.definition)]
+        said += [f"{_INPUT}{text}{_OUTPUT}\n{mark.encode(text, m)}" for text, m in shots[name]]
+        types[name] = EntityType(
+            definition=about.definition, prompt="".join(f"{part}\n\n" for part in said)
+        )
+    return Task(
+        entity_types=types,
+        template=frame.replace("{question}", f"{{type}}{_INPUT}{{text}}{_OUTPUT}"),
+        unit=task.unit,
+        max_text_tokens=task.max_text_tokens,
+        decoding=task.decoding,
+    )
+
+
+@contextmanager
+def few_shot_checkpoint(ref: str, task: Task, shots: dict[str, list[Shot]]) -> Iterator[Checkpoint]:
+    """A model that was not tuned, as a checkpoint for a task, within the block.
+
+    It is a directory of links beside a ``pubmark.json`` of its own, so on this machine only. A
+    completion also ends where a line does. The model's chat template is used if it has one.
+
+    Raises:
+        UsageError: if there is no such model, or it cannot be served.
+    """
+    ref, path = fetch_files(ref)
+    if (path / ADAPTER_CONFIG).exists():
+        raise UsageError(f"checkpoint {ref}: is an adapter; expected a model that was not tuned")
+    with tempfile.TemporaryDirectory(prefix="pubmark-few-shot-") as folder:
+        made = Path(folder)
+        for file in path.iterdir():
+            if file.name not in ("pubmark.json", "generation_config.json"):
+                (made / file.name).symlink_to(file.resolve())
+        frame, newlines = _about_tokenizer(path, ref)
+        count = max(map(len, shots.values()), default=0)
+        manifest = CheckpointManifest(
+            name=f"{Path(ref).name}, {count}-shot",
+            description=f"{ref}, not tuned, prompted with {count} examples.",
+            task=few_shot_task(task, shots, frame),
+        )
+        (made / "pubmark.json").write_text(manifest.model_dump_json(), encoding="utf-8")
+        stop = {"eos_token_id": sorted({*_stop_tokens(path), *newlines})}
+        (made / "generation_config.json").write_text(json.dumps(stop), encoding="utf-8")
+        yield load_checkpoint(str(made))
+
+
+def _shots(example: GoldText, entity_type: str) -> Iterator[Shot]:
+    for sentence in sentences(example):
+        text = example.text[sentence.start : sentence.end]
+        spans = [
+            m.span.shift(-sentence.start)
+            for m in example.mentions
+            if m.entity_type == entity_type and sentence.start <= m.start < m.end <= sentence.end
+        ]
+        try:
+            mark.encode(text, spans)
+        except ValueError:  # nested mentions: the codec cannot say them
+            continue
+        if len(text) in _LENGTHS and "\n" not in text:
+            yield text, spans
+
+
+def _about_tokenizer(path: Path, ref: str) -> tuple[str, list[int]]:
+    """What a prompt is framed by, and the tokens that hold the end of a line."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
+        if tokenizer.chat_template:
+            frame = tokenizer.apply_chat_template(
+                [{"role": "user", "content": "{question}"}],
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=False,
+            )
+        else:
+            ids = tokenizer("x")["input_ids"]
+            begins = bool(ids) and ids[0] == tokenizer.bos_token_id
+            frame = (tokenizer.bos_token if begins else "") + "{question}\n"
+        newlines = [i for i in range(len(tokenizer)) if "\n" in tokenizer.decode([i])]
+    except (OSError, ValueError, KeyError) as e:
+        raise UsageError(f"checkpoint {ref}: its tokenizer cannot be used: {e}") from e
+    return frame, newlines
+
+
+def _stop_tokens(path: Path) -> list[int]:
+    """What the model's own generation_config.json ends a completion with; config.json's own
+    counts beside it."""
+    try:
+        value = json.loads((path / "generation_config.json").read_bytes()).get("eos_token_id")
+    except (OSError, ValueError, AttributeError):
+        return []
+    return [v for v in (value if isinstance(value, list) else [value]) if isinstance(v, int)]

@@ -1,0 +1,62 @@
+"""The annotator: everything that can change an answer, as one fingerprint."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.checkpoints.adapter import ADAPTER_WEIGHTS
+from engine.checkpoints.load import Checkpoint, digest_files, digest_weights
+from engine.codecs import CODEC_VERSION
+from engine.steps.align import ALIGNER_VERSION
+from engine.steps.prompts import PROMPTS_VERSION
+from engine.steps.sentences import SPLITTER_VERSION
+from schemas.citation import TEXT_LAYOUT_VERSION
+from schemas.errors import UsageError
+from schemas.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Annotator:
+    """A checkpoint doing a task. ``parts`` are what the fingerprint is made of."""
+
+    fingerprint: str
+    checkpoint: Checkpoint
+    task: Task
+    parts: dict[str, object]
+
+
+def make_annotator(checkpoint: Checkpoint, task: Task) -> Annotator:
+    """Fingerprint a checkpoint and a task: 16 hex digits of BLAKE2b over :attr:`Annotator.parts`.
+
+    Batching, speculation, backend and hardware are not part of it: they are not meant to change
+    an answer.
+
+    Raises:
+        UsageError: if the checkpoint is an adapter and records another base than the one it has.
+    """
+    weights = digest_weights(Path(checkpoint.path))
+    recorded = checkpoint.manifest.base_digest
+    if checkpoint.adapter and recorded not in (None, weights):
+        raise UsageError(
+            f"checkpoint {checkpoint.ref}: tuned over another base, or another version of it: "
+            f"pubmark.json has the digest {recorded}, and {checkpoint.path} has {weights}"
+        )
+    parts: dict[str, object] = {
+        "weights": weights,
+        "tokenizer": digest_files([Path(checkpoint.tokenizer_path) / "tokenizer.json"]),
+        "stop_token_ids": list(checkpoint.stop_token_ids),
+        "task": task.model_dump(mode="json"),
+        "text_layout": TEXT_LAYOUT_VERSION,
+        "sentence_splitter": SPLITTER_VERSION,
+        "prompts": PROMPTS_VERSION,
+        "codec": CODEC_VERSION,
+        "aligner": ALIGNER_VERSION,
+    }
+    if checkpoint.adapter:
+        # Its configuration says where its base is, which changes nothing, so not all of it counts.
+        parts["adapter"] = digest_files([Path(checkpoint.adapter.path) / ADAPTER_WEIGHTS])
+        parts["adapter_scale"] = checkpoint.adapter.scale
+    canonical = json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()
+    fingerprint = hashlib.blake2b(canonical, digest_size=8).hexdigest()
+    return Annotator(fingerprint, checkpoint, task, parts)

@@ -1,0 +1,146 @@
+"""Sentences and entity types to prompts, as token ids.
+
+A prompt is three pieces, tokenised apart and joined: what the template has before the text, the
+text, what it has after. So the shared part is the same ids whatever follows, which is what the
+prefix cache needs, and text cannot forge a special token.
+"""
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tokenizers import Encoding
+
+from engine.checkpoints.tokenizer import PromptTokenizer
+from schemas.errors import UsageError
+from schemas.spans import Span, trim
+from schemas.task import Task
+
+PROMPTS_VERSION = 1
+"""Goes up when a text would be asked about in other pieces, or in other token ids."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One question to the model: mark ``entity_types`` in ``unit`` of a citation's text."""
+
+    unit: Span
+    entity_types: tuple[str, ...]
+    token_ids: list[int]
+    max_tokens: int
+
+
+class Prompter:
+    """Makes a task's prompts for one checkpoint.
+
+    Raises:
+        UsageError: if the template leaves no room for text in the checkpoint's context.
+    """
+
+    def __init__(self, task: Task, tokenizer: PromptTokenizer, context_tokens: int):
+        self._task = task
+        self._tokenizer = tokenizer
+        self._pieces = {
+            names: tuple(tokenizer.encode_template(piece) for piece in task.pieces(names))
+            for names in task.questions()
+        }
+        overhead = max(len(before) + len(after) for before, after in self._pieces.values())
+        decoding = task.decoding
+        room = context_tokens - overhead - decoding.max_tokens_extra - 1
+        fits = int(room / (1 + decoding.max_tokens_per_text_token))
+        self.max_text_tokens = min(task.max_text_tokens, fits)
+        if self.max_text_tokens < 8:
+            raise UsageError(
+                f"the template takes {overhead} of {context_tokens} tokens of context, which leaves"
+                f" {max(fits, 0)} for text; expected at least 8"
+            )
+
+    def make_prompts(
+        self, text: str, sentences: Sequence[Span], title_length: int = 0
+    ) -> list[Prompt]:
+        """The prompts of one citation: by place in the text, then in the order of the types.
+
+        No passage joins sentences of the title, the first ``title_length`` code points, with
+        those of the abstract.
+        """
+        prompts = []
+        for unit, ids in self._units(text, sentences, title_length):
+            limit = math.ceil(len(ids) * self._task.decoding.max_tokens_per_text_token)
+            for names, (before, after) in self._pieces.items():
+                prompts.append(
+                    Prompt(
+                        unit,
+                        names,
+                        [*before, *ids, *after],
+                        limit + self._task.decoding.max_tokens_extra,
+                    )
+                )
+        return prompts
+
+    def _units(
+        self, text: str, sentences: Sequence[Span], title_length: int
+    ) -> list[tuple[Span, list[int]]]:
+        surfaces = [text[s.start : s.end] for s in sentences]
+        encodings = self._tokenizer.encode_texts(surfaces)
+        units: list[tuple[Span, list[int]]] = []
+        for sentence, encoding in zip(sentences, encodings, strict=True):
+            if len(encoding.ids) > self.max_text_tokens:
+                units += self._split(text, sentence, encoding)
+            else:
+                units.append((sentence, encoding.ids))
+        return self._join(text, units, title_length) if self._task.unit == "passage" else units
+
+    def _split(self, text: str, span: Span, encoding: Encoding) -> list[tuple[Span, list[int]]]:
+        """Cut a span that is too long for one prompt into pieces that fit.
+
+        ``encoding`` is the span's own: it says where to cut, so that each piece is encoded but
+        once more, however long the span.
+        """
+        pieces = []
+        starts = [span.start + start for start, _ in encoding.offsets]
+        begin, token = span.start, 0
+        while begin < span.end:
+            cut = span.end
+            if token + self.max_text_tokens < len(starts):
+                longest = starts[token + self.max_text_tokens]
+                cut = _cut(text, begin, max(begin + 1, longest))
+            piece = trim(text, Span(begin, cut))
+            if piece.start < piece.end:
+                whole = self._tokenizer.encode_texts([text[piece.start : piece.end]])[0]
+                if len(whole.ids) <= self.max_text_tokens:
+                    pieces.append((piece, whole.ids))
+                else:  # cut off from its neighbours it takes more tokens than within the span
+                    pieces += self._split(text, piece, whole)
+            token = bisect_left(starts, cut, token)
+            begin = cut
+        return pieces
+
+    def _join(
+        self, text: str, units: list[tuple[Span, list[int]]], title_length: int
+    ) -> list[tuple[Span, list[int]]]:
+        """Join neighbouring units while the passage fits."""
+        joined: list[tuple[Span, list[int]]] = []
+        for unit, ids in units:
+            if (
+                joined
+                and not joined[-1][0].end <= title_length < unit.start
+                and len(joined[-1][1]) + len(ids) < self.max_text_tokens
+            ):
+                span = Span(joined[-1][0].start, unit.end)
+                whole = self._tokenizer.encode_texts([text[span.start : span.end]])[0].ids
+                if len(whole) <= self.max_text_tokens:
+                    joined[-1] = (span, whole)
+                    continue
+            joined.append((unit, ids))
+        return joined
+
+
+def _cut(text: str, begin: int, longest: int) -> int:
+    """Where to cut between ``begin`` and ``longest``: after a clause, else a word, if there is
+    one in the second half."""
+    for mark in ("; ", ". ", ", ", " "):
+        place = text.rfind(mark, (begin + longest) // 2, longest)
+        if place >= 0:
+            return place + len(mark)
+    return longest

@@ -1,0 +1,57 @@
+"""Which annotators have rows in a table, and what they stand for.
+
+Enters: the store. Leaves: the rows of ``annotators``, and whether a task may be written to a table.
+Left to others: which annotator a table is to be of (rollout.py).
+"""
+
+import json
+from datetime import UTC, datetime
+
+from deltalake import DeltaTable
+
+from engine.steps.annotator import Annotator
+from engine.tables.store import Store, annotators_of, open_dataset
+from schemas.errors import UsageError
+
+
+def introduce(store: Store, annotator: Annotator, run_id: str) -> None:
+    """Say in ``annotators`` what the fingerprint stands for, if it is not there yet."""
+    known = open_dataset(store.load("annotators")).to_table(columns=["annotator"])["annotator"]
+    if annotator.fingerprint not in known.to_pylist():
+        store.append(
+            "annotators",
+            [
+                {
+                    "annotator": annotator.fingerprint,
+                    "checkpoint": annotator.checkpoint.ref,
+                    "name": annotator.checkpoint.manifest.name,
+                    "entity_types": list(annotator.task.entity_types),
+                    "parts": json.dumps(annotator.parts, ensure_ascii=False),
+                    "first_run_id": run_id,
+                    "first_used_at": datetime.now(UTC),
+                }
+            ],
+        )
+
+
+def refuse_other_task(store: Store, annotator: Annotator, table: DeltaTable | None = None) -> None:
+    """A table has one task at a time: other entity types than its own need --force."""
+    for types in tasks_of(store, table).values():
+        if types != set(annotator.task.entity_types):
+            raise UsageError(
+                f"target {store.root}: holds annotations of {', '.join(sorted(types))}, not "
+                f"{', '.join(annotator.task.entity_types)}; another target, or --force to replace"
+            )
+
+
+def tasks_of(store: Store, table: DeltaTable | None = None) -> dict[str, set[str]]:
+    """The annotators that have rows in the table, also staged ones, and their entity types."""
+    used = annotators_of(store.load() if table is None else table)
+    if store.has("staged"):
+        used |= annotators_of(store.load("staged"))
+    known = open_dataset(store.load("annotators")).to_table(columns=["annotator", "entity_types"])
+    return {
+        row["annotator"]: set(row["entity_types"])
+        for row in known.to_pylist()
+        if row["annotator"] in used
+    }

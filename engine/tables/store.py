@@ -1,0 +1,265 @@
+"""The Delta tables under one root: where they are, whose they are, how they are read.
+
+Left to others: changing ``annotations`` (commits.py), and how it lies in files (layout.py).
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+from deltalake import Schema as DeltaSchema
+from deltalake.exceptions import DeltaError, TableNotFoundError
+from pyarrow.dataset import Dataset, FileSystemDataset
+
+from engine.tables.layout.files import as_stored, filesystem, stored_files, with_pmids, write_small
+from engine.tables.layout.leftovers import remove_leftovers
+from schemas.annotations import (
+    ANNOTATIONS_SCHEMA,
+    ANNOTATORS_SCHEMA,
+    FAILURES_SCHEMA,
+    FILES_SCHEMA,
+    ROLLOUTS_SCHEMA,
+    RUNS_SCHEMA,
+    SCHEMA_VERSION,
+)
+from schemas.errors import JobError, UsageError, reason
+
+TABLES = {
+    "annotations": ANNOTATIONS_SCHEMA,
+    "annotators": ANNOTATORS_SCHEMA,
+    "runs": RUNS_SCHEMA,
+}
+LATER_TABLES = {
+    "files": FILES_SCHEMA,
+    "failures": FAILURES_SCHEMA,
+    "rollouts": ROLLOUTS_SCHEMA,
+    "staged": ANNOTATIONS_SCHEMA,
+}
+"""Made when there is something to put in. ``staged``: rows that wait for those they replace to be
+taken out, see commits.py."""
+
+KEY_COLUMNS = ("pmid", "text_digest", "annotator", "status", "metadata_digest", "source")
+_VERSION_KEY = "pubmark.schema_version"
+_MANY = 5_000_000
+
+
+class Store:
+    """The tables under ``root``, a local path or any URI that delta-rs opens."""
+
+    def __init__(self, root: str):
+        self.root = root.rstrip("/")
+
+    def uri(self, table: str) -> str:
+        """Where one of :data:`TABLES` or :data:`LATER_TABLES` is."""
+        return f"{self.root}/{table}"
+
+    def check(self) -> None:
+        """Refuse a root that is not ours to write to; touches nothing.
+
+        Raises:
+            UsageError: if the root, or ``annotations`` in it, is another program's table, or ours
+                of a newer version.
+        """
+        if "://" not in self.root and (odd := set(self.root) & set("%[]")):
+            raise UsageError(
+                f"target {self.root}: {' '.join(sorted(odd))} in its path, which delta-rs does not "
+                "take; expected another name"
+            )
+        try:
+            if DeltaTable.is_deltatable(self.root):
+                raise UsageError(
+                    f"target {self.root}: is a Delta table itself, expected an empty place or a "
+                    "folder that pubmark made"
+                )
+            for name in (*TABLES, *LATER_TABLES):
+                if DeltaTable.is_deltatable(self.uri(name)):
+                    self._check_ours(name)
+            self._check_scheme()
+        except (DeltaError, OSError, ValueError) as e:
+            raise UsageError(f"target {self.root}: cannot be opened: {reason(e)}") from e
+
+    def exists(self) -> bool:
+        """Whether there is an annotations table."""
+        return self.has("annotations")
+
+    def has(self, table: str) -> bool:
+        """Whether there is such a table."""
+        return DeltaTable.is_deltatable(self.uri(table))
+
+    def load(self, table: str = "annotations") -> DeltaTable:
+        """The newest state of one of the tables.
+
+        Raises:
+            UsageError: if it is not there, or is not ours.
+            JobError: if it cannot be read.
+        """
+        try:
+            self._check_ours(table)
+            return DeltaTable(self.uri(table))
+        except TableNotFoundError as e:
+            raise UsageError(f"{self.root}: holds no table {table!r} of pubmark ({e})") from e
+        except (DeltaError, OSError) as e:
+            raise JobError(f"{self.uri(table)}: cannot be read: {reason(e)}") from e
+
+    def create(self) -> DeltaTable:
+        """The annotations table, made if it is not there; likewise its companions.
+
+        Tables of an older schema version get the columns that they lack.
+
+        Raises:
+            JobError: if they cannot be written.
+        """
+        for name in TABLES:
+            self._make(name)
+        return DeltaTable(self.uri("annotations"))
+
+    def append(self, table: str, rows: pa.Table | Iterable[dict[str, object]]) -> None:
+        """Add rows to a companion table, made if it is not there.
+
+        Raises:
+            JobError: if it cannot be written.
+        """
+        schema = (TABLES | LATER_TABLES)[table]
+        if not isinstance(rows, pa.Table):
+            rows = pa.Table.from_pylist(list(rows), schema=schema)
+        if table in LATER_TABLES:
+            self._make(table)
+        with self._writing(table):
+            if not len(rows):
+                return
+            known = DeltaTable(self.uri(table))
+            stored = as_stored(rows) if schema is ANNOTATIONS_SCHEMA else rows
+            # Where the transaction fails, the file stays, since it may have been made and only the
+            # answer lost; `remove_leftovers` tells.
+            known.create_write_transaction(
+                [write_small(known, stored)], mode="append", schema=known.schema()
+            )
+
+    def remove_leftovers(self) -> int:
+        """Delete files that crashed runs have left in the tables; says how many.
+
+        Raises:
+            JobError: if that fails.
+        """
+        removed = 0
+        for name in (*TABLES, *LATER_TABLES):
+            with self._writing(name):
+                if self.has(name):
+                    fs = filesystem(DeltaTable(self.uri(name)))
+                    removed += remove_leftovers(fs, self.uri(name))
+        return removed
+
+    def vacuum(self, table: str, retention_hours: int, dry_run: bool) -> int:
+        """Delete files that left a table so long ago, and such that no transaction took over and
+        are as old; says how many.
+
+        Raises:
+            JobError: if that fails.
+        """
+        with self._writing(table):
+            deleted = self.load(table).vacuum(
+                retention_hours, dry_run=dry_run, enforce_retention_duration=False, full=True
+            )
+        return len(deleted)
+
+    def _make(self, name: str) -> None:
+        schema = (TABLES | LATER_TABLES)[name]
+        with self._writing(name):
+            DeltaTable.create(
+                self.uri(name),
+                schema=schema,
+                mode="ignore",
+                name=f"pubmark {name}",
+                configuration={_VERSION_KEY: str(SCHEMA_VERSION)},
+                raise_if_key_not_exists=False,
+            )
+            table = DeltaTable(self.uri(name))
+            if int(table.metadata().configuration.get(_VERSION_KEY, 0)) < SCHEMA_VERSION:
+                known = {f.name for f in table.schema().fields}
+                wanted = DeltaSchema.from_arrow(schema).fields
+                if missing := [f for f in wanted if f.name not in known]:
+                    table.alter.add_columns(missing)
+                table.alter.set_table_properties(
+                    {_VERSION_KEY: str(SCHEMA_VERSION)}, raise_if_not_exists=False
+                )
+
+    @contextmanager
+    def _writing(self, table: str) -> Iterator[None]:
+        try:
+            yield
+        except (DeltaError, OSError) as e:
+            raise JobError(f"{self.uri(table)}: cannot be written: {reason(e)}") from e
+
+    def _check_scheme(self) -> None:
+        """is_deltatable takes an unknown scheme for an empty place."""
+        try:
+            DeltaTable(self.uri("annotations"))
+        except TableNotFoundError as e:
+            if "scheme" in str(e):
+                raise UsageError(f"target {self.root}: {e}") from e
+
+    def _check_ours(self, name: str) -> None:
+        found = DeltaTable(self.uri(name))
+        version = found.metadata().configuration.get(_VERSION_KEY)
+        if version is None:
+            raise UsageError(f"target {self.uri(name)}: is a table of another program")
+        if int(version) > SCHEMA_VERSION:
+            raise UsageError(
+                f"target {self.uri(name)}: has schema version {version}, this pubmark knows up to "
+                f"{SCHEMA_VERSION}; use a newer one"
+            )
+
+
+def read_keys(
+    table: DeltaTable, pmids: np.ndarray | None = None, columns: Iterable[str] = KEY_COLUMNS
+) -> pa.Table:
+    """:data:`KEY_COLUMNS` (or others) of all rows, or of those with the given PMIDs (sorted)."""
+    data = open_dataset(table)
+    # Columns that a table of an older version does not have are null.
+    known = [n for n in columns if n in data.schema.names]
+    pmids = None if pmids is None else np.asarray(pmids)
+    if pmids is None or len(pmids) > _MANY:  # to look each up would take longer
+        found = data.to_table(columns=known)
+    elif not len(pmids):
+        found = data.schema.empty_table().select(known)
+    else:
+        found = data.to_table(columns=known, filter=with_pmids(pmids))
+    for name in columns:
+        if name not in known:
+            kind = ANNOTATIONS_SCHEMA.field(name).type
+            found = found.append_column(name, pa.nulls(len(found), kind))
+    return found
+
+
+def annotators_of(table: DeltaTable) -> set[str]:
+    """The annotators that have rows in the table: where the files say it, without reading them."""
+    files = pa.table(table.get_add_actions(flatten=True))
+    if {"min.annotator", "max.annotator"} <= set(files.column_names):
+        low, high = files["min.annotator"], files["max.annotator"]
+        if pc.all(pc.fill_null(pc.equal(low, high), False)).as_py():
+            return set(low.unique().to_pylist())
+    return set(pc.unique(read_keys(table, columns=["annotator"])["annotator"]).to_pylist())
+
+
+def open_dataset(table: DeltaTable) -> Dataset:
+    """The rows of a table, for pyarrow and DuckDB to scan.
+
+    delta-rs's own dataset takes a bound that a file does not state for null, and a filter on such
+    a column (``status = 'failed'``) then finds nothing in it: here only PMIDs are bounded.
+    """
+    whole = table.to_pyarrow_dataset(filesystem=filesystem(table))
+    bounds = np.iinfo(np.int64)
+    fragments = []
+    for file in stored_files(table):
+        known = None
+        if "pmid" in whole.schema.names and (file.low, file.high) != (bounds.min, bounds.max):
+            known = (pc.field("pmid") >= file.low) & (pc.field("pmid") <= file.high)
+        fragments.append(
+            whole.format.make_fragment(
+                file.path, filesystem=whole.filesystem, partition_expression=known
+            )
+        )
+    return FileSystemDataset(fragments, whole.schema, whole.format, whole.filesystem)

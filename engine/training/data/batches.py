@@ -1,0 +1,158 @@
+"""Sequences to batches: which go together in a step, and how they lie in a tensor.
+
+A step's batch is the same however many workers share it: all see the same stream, and each takes
+its part. So a run with two workers follows the same curve as one with one.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+from typing import TYPE_CHECKING, Literal
+
+from engine.training.data.sequences import Sequence_
+
+if TYPE_CHECKING:
+    import torch
+
+Layout = Literal["packed", "bucketed"]
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """Tensors of one forward pass.
+
+    ``input_ids`` [rows, tokens]; ``position_ids`` likewise, beginning anew with every sequence of a
+    packed row, null where each row is one sequence. ``columns`` [kept]: the places that have
+    something to predict in any row. ``targets``, ``weights`` [rows, kept]: the next token's id, and
+    the weight of its loss, 0 where there is nothing to predict. ``tokens`` counts without padding.
+    """
+
+    input_ids: "torch.Tensor"
+    position_ids: "torch.Tensor | None"
+    columns: "torch.Tensor"
+    targets: "torch.Tensor"
+    weights: "torch.Tensor"
+    tokens: int
+
+
+def make_steps(
+    sequences: Iterable[Sequence_], batch_tokens: int, window: int, seed: int
+) -> Iterator[list[Sequence_]]:
+    """Group a stream into the batches of whole steps, of about ``batch_tokens`` tokens each.
+
+    Sequences are shuffled within windows of ``window``, which bounds the memory: the stream itself
+    should come in no telling order.
+    """
+    step: list[Sequence_] = []
+    size = 0
+    for sequence in _shuffled(sequences, window, Random(seed)):
+        step.append(sequence)
+        size += len(sequence.ids)
+        if size >= batch_tokens:
+            yield step
+            step, size = [], 0
+    if step:
+        yield step
+
+
+def _shuffled(sequences: Iterable[Sequence_], window: int, random: Random) -> Iterator[Sequence_]:
+    """Each sequence leaves the window at a random time: its neighbours go apart."""
+    held: list[Sequence_] = []
+    for sequence in sequences:
+        if len(held) < window:
+            held.append(sequence)
+            continue
+        i = random.randrange(window)
+        held[i], sequence = sequence, held[i]
+        yield sequence
+    random.shuffle(held)
+    yield from held
+
+
+def share(step: Sequence[Sequence_], rank: int, workers: int) -> list[Sequence_]:
+    """One worker's part of a step: each gets sequences of all lengths, about the same tokens.
+
+    Where there are more workers than sequences, some get one that is another's, without weight:
+    workers wait for each other's gradients, so none may have nothing to do.
+    """
+    ordered = sorted(step, key=lambda s: len(s.ids))
+    return ordered[rank::workers] or [Sequence_(ordered[0].ids, [0.0] * len(ordered[0].ids))]
+
+
+def without_weight(micro: MicroBatch) -> MicroBatch:
+    """The same pass, counting for nothing."""
+    return replace(micro, weights=micro.weights * 0)
+
+
+def lay_out(
+    sequences: Sequence[Sequence_], micro_tokens: int, layout: Layout, pad: int
+) -> Iterator[MicroBatch]:
+    """Tensors of at most ``micro_tokens`` each, padding included (one sequence may be longer).
+
+    ``bucketed``: rows of one sequence, together with others of its length. ``packed``: rows of
+    many, which position ids keep apart (transformers masks accordingly).
+    """
+    if layout == "bucketed":
+        yield from (_tensors([[s] for s in rows], pad) for rows in _bucket(sequences, micro_tokens))
+    else:
+        yield from (_tensors([row], pad) for row in _pack(sequences, micro_tokens))
+
+
+def _bucket(sequences: Sequence[Sequence_], micro_tokens: int) -> Iterator[list[Sequence_]]:
+    rows: list[Sequence_] = []
+    for sequence in sorted(sequences, key=lambda s: -len(s.ids)):
+        if rows and _rounded(len(rows[0].ids)) * (len(rows) + 1) > micro_tokens:
+            yield rows
+            rows = []
+        rows.append(sequence)
+    if rows:
+        yield rows
+
+
+def _pack(sequences: Sequence[Sequence_], micro_tokens: int) -> list[list[Sequence_]]:
+    """First fit, longest first: close to full, and quick."""
+    rows: list[list[Sequence_]] = []
+    room: list[int] = []
+    for sequence in sorted(sequences, key=lambda s: -len(s.ids)):
+        size = len(sequence.ids)
+        for i, left in enumerate(room):
+            if size <= left:
+                rows[i].append(sequence)
+                room[i] -= size
+                break
+        else:
+            rows.append([sequence])
+            room.append(micro_tokens - size)
+    return rows
+
+
+def _rounded(length: int) -> int:
+    """Up to a multiple of eight: what matrix units like."""
+    return -(-length // 8) * 8
+
+
+def _tensors(rows: Sequence[Sequence[Sequence_]], pad: int) -> MicroBatch:
+    import torch
+
+    lengths = [sum(len(s.ids) for s in row) for row in rows]
+    width = _rounded(max(lengths))
+    ids = torch.full((len(rows), width), pad, dtype=torch.long)
+    positions = torch.zeros((len(rows), width), dtype=torch.long)
+    targets = torch.full((len(rows), width), pad, dtype=torch.long)
+    weights = torch.zeros((len(rows), width))
+    for r, row in enumerate(rows):
+        place = 0
+        for s in row:
+            end = place + len(s.ids)
+            ids[r, place:end] = torch.tensor(s.ids)
+            positions[r, place:end] = torch.arange(len(s.ids))
+            targets[r, place : end - 1] = ids[r, place + 1 : end]
+            weights[r, place : end - 1] = torch.tensor(s.weights[1:])
+            place = end
+        positions[r, place:] = torch.arange(width - place)
+    columns = weights.any(0).nonzero()[:, 0]
+    packed = any(len(row) > 1 for row in rows)
+    return MicroBatch(
+        ids, positions if packed else None, columns, targets[:, columns], weights[:, columns],
+        sum(lengths),
+    )  # fmt: skip

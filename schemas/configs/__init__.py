@@ -1,0 +1,1 @@
+"""One config per job, in a file named as its command: what YAML and the command line may say."""

@@ -1,0 +1,212 @@
+"""BioC: what the bioc package writes is read, in both forms alike."""
+
+import gzip
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import bioc
+import pytest
+from bioc import biocjson, biocxml
+
+from engine.corpora.formats.bioc import read_bioc_json, read_bioc_xml
+from engine.corpora.formats.texts import REASONS, Annotated, Fault
+from schemas.errors import DamagedSource
+from schemas.spans import TypedSpan
+
+Item = Annotated | Fault
+Passage = tuple[str, int, str]
+Mention = tuple[int, int, str, str]
+"""Offset, length, text, type."""
+
+
+def document(passages: list[Passage], *mentions: Mention, number: str = "7") -> bioc.BioCDocument:
+    made = bioc.BioCDocument()
+    made.id = number
+    for kind, offset, text in passages:
+        passage = bioc.BioCPassage()
+        passage.infons["type"] = kind
+        passage.offset, passage.text = offset, text
+        made.add_passage(passage)
+    for i, (offset, length, text, kind) in enumerate(mentions):
+        annotation = bioc.BioCAnnotation()
+        annotation.id, annotation.text = str(i), text
+        annotation.infons["type"] = kind
+        annotation.add_location(bioc.BioCLocation(offset, length))
+        owner = next((p for p in made.passages if p.offset <= offset < p.offset + len(p.text)),
+                     made.passages[-1])  # fmt: skip
+        owner.add_annotation(annotation)
+    return made
+
+
+def read_both(*documents: bioc.BioCDocument) -> list[Item]:
+    collection = bioc.BioCCollection()
+    for d in documents:
+        collection.add_document(d)
+    xml = list(read_bioc_xml(io.BytesIO(biocxml.dumps(collection).encode())))
+    plain = list(read_bioc_json(io.BytesIO(biocjson.dumps(collection).encode())))
+    assert xml == plain
+    for item in xml:
+        for fault in item.faults if isinstance(item, Annotated) else [item]:
+            assert fault.reason in REASONS
+    return xml
+
+
+CITATION = [("title", 0, "Göut & <flu>"), ("abstract", 13, "Gout is rare.")]
+
+
+def test_title_and_abstract_are_a_citation() -> None:
+    found = read_both(document(CITATION, (0, 4, "Göut", "Disease"), (13, 4, "Gout", "Disease")))
+    assert found == [
+        Annotated(
+            "7", "document 7", "Göut & <flu> Gout is rare.",
+            [TypedSpan(0, 4, "Disease"), TypedSpan(13, 17, "Disease")], "citation", 7, 12,
+        )
+    ]  # fmt: skip
+
+
+def test_offsets_are_shifted_to_our_layout() -> None:
+    passages = [("front", 100, "Gout"), ("abstract", 200, "A."), ("abstract", 300, "Flu.")]
+    (found,) = read_both(document(passages, (300, 3, "Flu", "D")))
+    assert isinstance(found, Annotated)
+    assert (found.text, found.title_length) == ("Gout A. Flu.", 4)
+    assert found.mentions == [TypedSpan(8, 11, "D")]
+
+
+def test_other_passages_are_texts_of_their_own() -> None:
+    passages = [("title", 0, "Gout"), ("abstract", 5, "A."), ("title_1", 10, "Methods"),
+                ("paragraph", 20, "Flu."), ("paragraph", 30, " ")]  # fmt: skip
+    found = read_both(document(passages, (20, 3, "Flu", "D")))
+    assert [(i.document, i.text, i.title_length) for i in found if isinstance(i, Annotated)] == [
+        ("7", "Gout A.", 4), ("7", "Methods", 7), ("7", "Flu.", 4),
+    ]  # fmt: skip
+    assert isinstance(found[2], Annotated)
+    assert found[2].mentions == [TypedSpan(0, 3, "D")]
+
+
+def test_an_empty_title() -> None:
+    (found,) = read_both(document([("title", 0, ""), ("abstract", 1, "Gout.")]))
+    assert isinstance(found, Annotated)
+    assert (found.text, found.title_length) == (" Gout.", 0)
+
+
+def test_passages_made_of_sentences() -> None:
+    made = document([("abstract", 10, "")])
+    for offset, text in [(10, "Gout."), (17, "Flu.")]:
+        sentence = bioc.BioCSentence()
+        sentence.offset, sentence.text = offset, text
+        made.passages[0].add_sentence(sentence)
+    annotation = bioc.BioCAnnotation()
+    annotation.id, annotation.text = "1", "Flu"
+    annotation.infons["type"] = "D"
+    annotation.add_location(bioc.BioCLocation(17, 3))
+    made.passages[0].sentences[1].add_annotation(annotation)
+    (found,) = read_both(made)
+    assert isinstance(found, Annotated)
+    assert (found.text, found.mentions) == ("Gout.  Flu.", [TypedSpan(7, 10, "D")])
+
+
+@pytest.mark.parametrize(
+    ("mention", "reason", "fatal", "message"),
+    [
+        ((0, 4, "Gout", "D"), "text differs", False, "'Gout' at 0-4, where 'Göut' stands"),
+        ((20, 99, "x", "D"), "outside the text", True, "'x' at 20-119"),
+        ((0, 0, "", "D"), "outside the text", True, ""),
+        ((10, 6, "> Gou", "D"), "outside the text", True, "at 10-16"),
+    ],
+)
+def test_a_mention_that_does_not_fit(
+    mention: Mention, reason: str, fatal: bool, message: str
+) -> None:
+    (found,) = read_both(document(CITATION, mention))
+    assert isinstance(found, Annotated)
+    (fault,) = found.faults
+    assert (fault.place, fault.reason, fault.fatal) == ("document 7, annotation 0", reason, fatal)
+    assert message in fault.found
+
+
+def test_a_mention_of_several_pieces() -> None:
+    made = document(CITATION, (13, 4, "Gout rare", "D"))
+    made.passages[1].annotations[0].add_location(bioc.BioCLocation(21, 4))
+    (found,) = read_both(made)
+    assert isinstance(found, Annotated)
+    assert [f.reason for f in found.faults] == ["discontinuous mention"]
+    assert (found.mentions, found.unplaced) == ([], 1)
+
+
+def test_a_mention_given_twice() -> None:
+    (found,) = read_both(document(CITATION, *[(13, 4, "Gout", "D")] * 2))
+    assert isinstance(found, Annotated)
+    assert [f.reason for f in found.faults] == ["repeated mention"]
+    assert (len(found.mentions), found.unplaced) == (1, 1)
+
+
+PLAIN: dict[str, Any] = {"id": "7", "passages": [{"offset": 0, "text": "Gout", "infons": {}}]}
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        {"id": "1", "text": "Gout", "infons": {}, "locations": [{"offset": 0, "length": 4}]},
+        {"id": "1", "text": "Gout", "infons": {"type": "D"}, "locations": []},
+        {"id": "1", "text": "Gout", "infons": {"type": "D"}},
+        {"id": "1", "infons": {"type": "D"}, "locations": [{"offset": "x", "length": 4}]},
+        "what",
+    ],
+)
+def test_a_mention_without_type_or_place(annotation: object) -> None:
+    passages = [PLAIN["passages"][0] | {"annotations": [annotation]}]
+    (found,) = read_bioc_json(io.BytesIO(json.dumps(PLAIN | {"passages": passages}).encode()))
+    assert isinstance(found, Annotated)
+    assert [(f.reason, f.fatal) for f in found.faults] == [("malformed mention", True)]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"id": "7"},
+        {"id": "7", "passages": []},
+        {"id": "7", "passages": [{"text": "no offset"}]},
+        {"id": "7", "passages": [{"offset": "x", "text": "t"}]},
+        {"id": "7", "passages": ["what"]},
+        {"id": "7", "passages": [{"offset": 0, "sentences": [{"offset": 10**12, "text": "t"}]}]},
+        "what",
+    ],
+)
+def test_a_document_without_text(broken: object) -> None:
+    data = json.dumps({"documents": [broken, PLAIN]}).encode()
+    bad, good = read_bioc_json(io.BytesIO(data))
+    assert isinstance(bad, Fault) and isinstance(good, Annotated)
+    assert bad.reason == "malformed text"
+
+
+@pytest.mark.parametrize(
+    ("reader", "data"),
+    [
+        (read_bioc_json, b"{"),
+        (read_bioc_json, b"[]"),
+        (read_bioc_json, b'{"documents": 5}'),
+        (read_bioc_json, b"na\xefve"),
+        (read_bioc_xml, b""),
+        (read_bioc_xml, b"<collection/>"),
+        (read_bioc_xml, b"<collection><document>"),
+        (read_bioc_xml, b"<collection>na\xefve</collection>"),
+    ],
+)
+def test_no_bioc(reader: Callable[..., Any], data: bytes) -> None:
+    with pytest.raises(DamagedSource):
+        list(reader(io.BytesIO(data)))
+
+
+def test_zipped() -> None:
+    (found,) = read_bioc_json(io.BytesIO(gzip.compress(json.dumps(PLAIN).encode())))
+    assert isinstance(found, Annotated)
+
+
+def test_entities_are_not_fetched(tmp_path: Any) -> None:
+    (tmp_path / "secret").write_text("secret")
+    xml = f"""<!DOCTYPE c [<!ENTITY x SYSTEM "file://{tmp_path}/secret">]>
+    <c><document><id>7</id><passage><offset>0</offset><text>a &x;</text></passage></document></c>"""
+    (found,) = read_bioc_xml(io.BytesIO(xml.encode()))
+    assert "secret" not in repr(found)

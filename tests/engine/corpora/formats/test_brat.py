@@ -1,0 +1,82 @@
+"""brat's pairs of files: pieces, lines, and what does not fit."""
+
+import pytest
+
+from engine.corpora.formats.brat import read_brat
+from engine.corpora.formats.texts import Annotated, Fault
+from schemas.spans import Span, TypedSpan
+
+TEXT = "Gout and flu\nGout of left and\nright knee.\n"
+
+
+def one(annotations: str, text: str = TEXT, name: str = "a/7") -> Annotated:
+    (found,) = read_brat(name, text.encode(), annotations.encode())
+    assert isinstance(found, Annotated)
+    return found
+
+
+def test_line_ends_become_spaces() -> None:
+    found = one("T1\tDisease 0 4\tGout\r\nT2\tDisease 26 29;30 35\tand right\n")
+    assert found == Annotated(
+        "a/7",
+        "a/7.txt",
+        "Gout and flu Gout of left and right knee.",
+        [TypedSpan(0, 4, "Disease"), TypedSpan(26, 35, "Disease")],
+        "citation",
+        7,
+        12,
+    )
+
+
+def test_one_line_is_a_title_alone() -> None:
+    assert (one("", "Gout.").title_length, one("", "Gout.", "x").pmid) == (5, None)
+    assert one("", "\nGout.").title_length == 0
+
+
+def test_all_but_mentions_is_passed_over() -> None:
+    annotations = "R1\tTreats Arg1:T1 Arg2:T2\nA1\tNegated T1\n#1\tNote T1\thm\n*\tEquiv T1 T2\n\n"
+    found = one(annotations)
+    assert (found.mentions, found.faults) == ([], [])
+
+
+def test_a_mention_of_several_pieces_is_fatal_where_it_lies() -> None:
+    found = one("T1\tPart 21 25;36 40\tleft knee")
+    (fault,) = found.faults
+    assert (fault.reason, fault.span, fault.fatal) == ("discontinuous mention", Span(21, 40), True)
+    assert fault.place == "a/7.ann, line 1"
+    assert (found.mentions, found.unplaced) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason", "fatal"),
+    [
+        ("T1\tDisease 0 4\tgout", "text differs", False),
+        ("T1\tDisease 0 99\tGout", "outside the text", True),
+        ("T1\tDisease 4 0\tGout", "outside the text", True),
+        ("T1 Disease 0 4 Gout", "malformed line", True),
+        ("T1\tDisease 0\tGout", "malformed line", True),
+        ("what", "malformed line", True),
+        ("T1\tDisease 9 12\tflu\nT2\tDisease 9 12\tflu", "repeated mention", False),
+    ],
+)
+def test_faults(line: str, reason: str, fatal: bool) -> None:
+    assert [(f.reason, f.fatal) for f in one(line).faults] == [(reason, fatal)]
+
+
+def test_files_that_hold_no_text() -> None:
+    for text, annotations, reason in [
+        (TEXT.encode(), None, "malformed text"),
+        (b" \n", b"", "malformed text"),
+        (b"na\xefve", b"", "not UTF-8"),
+    ]:
+        (found,) = read_brat("n", text, annotations)
+        assert isinstance(found, Fault)
+        assert (found.place, found.reason) == ("n.txt", reason)
+
+
+def test_bad_bytes_in_the_annotations() -> None:
+    (found,) = read_brat("n", TEXT.encode(), b"T1\tDisease 0 4\tG\xf6ut\n")
+    assert isinstance(found, Annotated)
+    assert [(f.place, f.reason, f.fatal) for f in found.faults] == [
+        ("n.ann, line 1", "not UTF-8", True)
+    ]

@@ -1,0 +1,77 @@
+"""CoNLL columns: sentences, documents, and lines that are neither."""
+
+import io
+
+import pytest
+
+from engine.corpora.formats.iob import read_iob
+from engine.corpora.formats.texts import Annotated, Fault
+from engine.corpora.types import UNTYPED
+from schemas.spans import TypedSpan
+
+
+def read(text: str | bytes) -> list[Annotated | Fault]:
+    data = text.encode() if isinstance(text, str) else text
+    return list(read_iob(io.BytesIO(data), "file"))
+
+
+def mentions(tags: str) -> list[tuple[int, int, str]]:
+    """Of a sentence whose tokens are ``t``: in tokens."""
+    (found,) = read("\n".join(f"t {tag}" for tag in tags.split()))
+    assert isinstance(found, Annotated) and not found.faults
+    return [(m.start // 2, m.end // 2 + 1, m.entity_type) for m in found.mentions]
+
+
+def test_a_text_is_its_tokens_with_a_space_between() -> None:
+    text = "T\tNN\tB-Gene\n-\tX\tI-Gene\ncell\tNN\tO\n\n\nGout\tO\n"
+    assert read(text) == [
+        Annotated("file:1", "line 1", "T - cell", [TypedSpan(0, 3, "Gene")], "sentence",
+                  form="tokenised"),
+        Annotated("file:6", "line 6", "Gout", [], "sentence", form="tokenised"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ("I-A I-A O", [(0, 2, "A")]),  # IOB1
+        ("I-A B-A I-A", [(0, 1, "A"), (1, 3, "A")]),
+        ("B-A I-A B-A", [(0, 2, "A"), (2, 3, "A")]),  # IOB2
+        ("S-A B-A E-A", [(0, 1, "A"), (1, 3, "A")]),  # IOBES
+        ("U-A B-A I-A L-A U-B", [(0, 1, "A"), (1, 4, "A"), (4, 5, "B")]),  # BILOU
+        ("O I-A", [(1, 2, "A")]),
+        ("B-A I-B", [(0, 1, "A"), (1, 2, "B")]),
+        ("B-A L-A I-A", [(0, 2, "A"), (2, 3, "A")]),
+        ("O L-A", [(1, 2, "A")]),
+        ("B I O", [(0, 2, UNTYPED)]),
+        ("B-cell-line I-cell-line", [(0, 2, "cell-line")]),
+    ],
+)
+def test_schemes(tags: str, expected: list[tuple[int, int, str]]) -> None:
+    assert mentions(tags) == expected
+
+
+def test_documents() -> None:
+    text = "-DOCSTART- -X- O\n\na O\n\nb O\n\n###MEDLINE:9\nc O\n"
+    found = [(i.document, i.text) for i in read(text) if isinstance(i, Annotated)]
+    assert found == [("file:1", "a"), ("file:1", "b"), ("file:7", "c")]
+
+
+@pytest.mark.parametrize("line", ["alone", "t X-Gene", "t B-", "\tO", "t b-Gene"])
+def test_a_line_that_is_none_makes_its_sentence_fatal(line: str) -> None:
+    bad, good = read(f"a B-Gene\n{line}\n\nb O\n")
+    assert isinstance(bad, Annotated) and isinstance(good, Annotated)
+    (fault,) = bad.faults
+    assert (fault.place, fault.reason, fault.fatal) == ("line 2", "malformed line", True)
+    assert fault.found == f"{line}, expected a token and a tag such as B-Disease, I-Disease or O"
+    assert good.faults == []
+
+
+def test_bad_bytes() -> None:
+    bad, good = read(b"a O\nna\xefve O\n\nb O\n")
+    assert isinstance(bad, Annotated) and isinstance(good, Annotated)
+    assert [(f.place, f.reason) for f in bad.faults] == [("line 2", "not UTF-8")]
+
+
+def test_nothing() -> None:
+    assert read("") == read("-DOCSTART- O\n\n") == []

@@ -1,0 +1,137 @@
+"""Two files of the same texts: what is matched with what, and what is refused."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from engine.scoring.pairs import read_pairs
+from schemas.errors import UsageError
+
+GOLD = """\
+1|t|Aspirin and cancer
+1|a|We gave aspirin.
+1\t0\t7\tAspirin\tChemical\tD001241
+1\t12\t18\tcancer\tDisease
+
+2|t|Diabetes
+2|a|
+2\t0\t8\tDiabetes\tDisease
+"""
+PREDICTED = """\
+2|t|Diabetes
+2|a|
+2\t0\t8\tDiabetes\tDisease
+
+1|t|Aspirin and cancer
+1|a|We gave aspirin.
+1\t0\t7\tAspirin\tChemical
+1\t27\t34\taspirin\tChemical
+"""
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    gold, predictions = tmp_path / "gold.txt", tmp_path / "predicted.txt"
+    gold.write_text(GOLD)
+    predictions.write_text(PREDICTED)
+    return gold, predictions
+
+
+def pairs(gold: Path, predictions: Path) -> dict[str, tuple[int, int]]:
+    """Numbers of gold and predicted mentions."""
+    found = read_pairs(str(gold), str(predictions)).pairs
+    return {p.document: (len(p.gold), len(p.predicted)) for p in found}
+
+
+def fault(gold: Path, predictions: Path) -> str:
+    with pytest.raises(UsageError) as e:
+        read_pairs(str(gold), str(predictions))
+    return str(e.value)
+
+
+def test_documents_are_matched_by_id(files: tuple[Path, Path]) -> None:
+    assert pairs(*files) == {"1": (2, 2), "2": (1, 1)}
+
+
+def test_gzip_is_read_too(files: tuple[Path, Path]) -> None:
+    gold, predictions = files
+    predictions.write_bytes(gzip.compress(predictions.read_bytes()))
+    assert pairs(gold, predictions) == {"1": (2, 2), "2": (1, 1)}
+
+
+def test_what_is_missing_counts_as_nothing_found_and_what_is_extra_is_left_out(
+    files: tuple[Path, Path],
+) -> None:
+    gold, predictions = files
+    predictions.write_text("3|t|Fish\n\n2|t|Diabetes\n")
+    found = read_pairs(str(gold), str(predictions))
+    assert (found.missing, found.extra) == (["1"], ["3"])
+    assert [(p.document, len(p.gold), len(p.predicted)) for p in found.pairs] == [
+        ("1", 2, 0),
+        ("2", 1, 0),
+    ]
+
+
+def test_an_id_that_stands_twice_is_matched_in_order(tmp_path: Path) -> None:
+    gold, predictions = tmp_path / "g", tmp_path / "p"
+    gold.write_text("7|t|One gene\n7\t0\t3\tOne\tGene\n\n7|t|Two\n")
+    predictions.write_text("7|t|One gene\n\n7|t|Two\n7\t0\t3\tTwo\tGene\n")
+    found = read_pairs(str(gold), str(predictions)).pairs
+    assert [(len(p.gold), len(p.predicted)) for p in found] == [(1, 0), (0, 1)]
+    assert fault(gold, tmp_path / "no").startswith(f"{tmp_path / 'no'}: cannot be read")
+
+
+def test_another_text_is_refused_by_name(files: tuple[Path, Path]) -> None:
+    gold, predictions = files
+    predictions.write_text(PREDICTED.replace("1|a|We gave", "1|a|We  gave"))
+    said = fault(gold, predictions)
+    assert "predicted.txt, line 5, document 1: the text is not that of" in said
+    assert "at 22 stands ' gave aspirin.', expected 'gave aspirin.'" in said
+
+
+def test_a_mention_outside_the_text_is_refused(files: tuple[Path, Path]) -> None:
+    gold, predictions = files
+    predictions.write_text(PREDICTED.replace("27\t34", "27\t99"))
+    assert "predicted.txt, line 8, document 1: outside the text" in fault(gold, predictions)
+
+
+def test_formats_may_not_differ_and_an_empty_file_has_none(files: tuple[Path, Path]) -> None:
+    gold, predictions = files
+    predictions.write_text("x\tO\n")
+    assert "is PubTator, " in fault(gold, predictions)
+    predictions.write_text("\n")
+    assert fault(gold, predictions).endswith("is empty; expected PubTator or IOB")
+
+
+# IOB
+
+
+def write(folder: Path, gold: str, predicted: str) -> tuple[Path, Path]:
+    (folder / "g.iob").write_text(gold)
+    (folder / "p.iob").write_text(predicted)
+    return folder / "g.iob", folder / "p.iob"
+
+
+def test_sentences_are_matched_by_order(tmp_path: Path) -> None:
+    gold = "a\tB-x\nb\tI-x\n\n\n\nc\tO\n"
+    predicted = "a\tI-x\nb\tI-x\n\nc\tI-x"
+    assert pairs(*write(tmp_path, gold, predicted)) == {"g.iob:1": (1, 1), "g.iob:6": (0, 1)}
+
+
+@pytest.mark.parametrize(
+    ("predicted", "said"),
+    [
+        ("a\tO\nBad\tO\n\nc\tO\n", "p.iob, line 1: the tokens are not those of "),
+        ("a\tO\nBad\tO\n\nc\tO\n", "g.iob, line 1: at 2 stands 'Bad', expected 'b'"),
+        ("a\tO\n\nb\tO\nc\tO\n", "p.iob, line 1: the tokens are not those of "),
+        ("a\tO\nb\tO\nc\tO\n", "p.iob, line 1: the tokens are not those of "),
+        ("a\tO\nb\tO\n\nd\tO\n", "p.iob, line 4: the tokens are not those of "),
+        ("a\tO\nb\tO\n", "g.iob, line 4"),
+        ("a\tO\nb\tO\n\nc\tO\n\nd\tO", "p.iob: 3 sentences, expected 2"),
+        ("a\tO\nb\n", "p.iob, line 2: malformed line: b, expected a token"),
+        ("a\tX-y\n", "p.iob, line 1: malformed line"),
+    ],
+)
+def test_other_tokens_are_refused_by_line(tmp_path: Path, predicted: str, said: str) -> None:
+    assert said in fault(*write(tmp_path, "a\tO\nb\tO\n\nc\tO\n", predicted))
