@@ -20,7 +20,8 @@ from engine.corpora.leaks import HeldOut, remove_leaks, split_words
 from engine.corpora.provenance import find_documents
 from engine.corpora.types import CORPUS_TYPES, OwnType
 from jobs.corpus import run
-from schemas.configs.load import CorpusImportConfig, load_config
+from schemas.configs.corpus import CorpusImportConfig
+from schemas.configs.load import load_config
 from schemas.spans import TypedSpan
 
 CONFIG = Path(__file__).parents[1] / "jobs/configs/corpora.yaml"

@@ -17,7 +17,7 @@ from bioc import pubtator
 from deltalake import DeltaTable
 
 from jobs.export import run
-from schemas.configs.load import ExportConfig
+from schemas.configs.tables import ExportConfig
 
 
 def main() -> None:

@@ -71,7 +71,7 @@ def read_sequences(files: list[str], count: int) -> list[Any]:
     import pyarrow.parquet as pq
 
     from engine.checkpoints.load import load_checkpoint
-    from engine.training.data.material import EncodeExamples
+    from engine.training.data.encode import EncodeExamples
     from engine.training.data.sequences import Sequence_
     from schemas.configs.finetune import Optimisation, TuningStage
 

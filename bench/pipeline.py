@@ -107,7 +107,7 @@ def run_bare(options: argparse.Namespace, checkpoint: str, citations: int) -> No
 
     prompts = read_prompts(checkpoint, options.source, citations)
     engine = LLM(checkpoint, **engine_settings(checkpoint, options.speculative_tokens))
-    engine.steps.generate(
+    engine.generate(
         [{"prompt_token_ids": p["token_ids"]} for p in prompts],
         [SamplingParams(**sampling(p["max_tokens"])) for p in prompts],
         use_tqdm=False,
@@ -117,7 +117,7 @@ def run_bare(options: argparse.Namespace, checkpoint: str, citations: int) -> No
 def run_pubmark(options: argparse.Namespace, checkpoint: str, citations: int) -> None:
     """The job itself: read, plan, prompt, generate, align, commit."""
     from jobs.annotate import run
-    from schemas.configs.load import AnnotateConfig
+    from schemas.configs.annotate import AnnotateConfig
 
     with tempfile.TemporaryDirectory() as target:
         run(AnnotateConfig(

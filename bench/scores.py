@@ -18,7 +18,7 @@ from pathlib import Path
 from deltalake import DeltaTable
 
 from jobs.annotate import run
-from schemas.configs.load import AnnotateConfig
+from schemas.configs.annotate import AnnotateConfig
 
 CORPORA = {
     "BC5CDR_Test.PubTator.gz": {"Chemical": "chemical", "Disease": "disease"},

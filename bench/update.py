@@ -103,7 +103,9 @@ def rows_of(pmids: np.ndarray, sample: pa.Table, salt: int) -> pa.Table:
 
 
 def make_table(root: Path, rows: int) -> None:
-    from engine.tables.layout.files import NO_PMIDS, Rewrite, write_rows
+    from engine.tables.layout.files import NO_PMIDS
+    from engine.tables.layout.rewrite import Rewrite
+    from engine.tables.layout.writer import write_rows
     from engine.tables.store import Store
 
     store = Store(str(root))
@@ -148,10 +150,12 @@ def update_keys(rows: int) -> tuple[pa.Table, np.ndarray, np.ndarray]:
 
 def measure(root: Path, rows: int, step: str) -> dict[str, float]:
     """Run ``step`` in this process; the fixed cost of starting Python and its packages is apart."""
-    from engine.planning.plan import make_plan, settled_pmids, spoken_pmids
+    from engine.planning.plan import make_plan, spoken_pmids
+    from engine.planning.settled import settled_pmids
     from engine.tables.committer import Committer
     from engine.tables.ledger import Ledger
-    from engine.tables.store import Store, read_keys
+    from engine.tables.reading import read_keys
+    from engine.tables.store import Store
 
     scans, new, changed = update_keys(rows)
     sample = sample_rows(1) if step == "update" else None

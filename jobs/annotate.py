@@ -5,18 +5,18 @@ from typing import TypeVar
 
 from engine.backends import backend_class
 from engine.checkpoints.load import Checkpoint, load_checkpoint
-from engine.refresh.lock import new_run_id
-from engine.runs.annotate import STATES, annotate_shards, baseline_year
+from engine.planning.baseline import baseline_year
+from engine.runs.annotate import STATES, annotate_shards
 from engine.runs.cluster import connected
 from engine.runs.figures import Reporter
 from engine.runs.interrupts import Interrupts
-from engine.runs.stream import RunResult
+from engine.runs.result import RunResult, new_run_id
 from engine.sources.shards import Shard, find_shards
 from engine.steps.annotator import Annotator, make_annotator
 from engine.steps.prepare import load_prompter
 from engine.tables.annotators import refuse_other_task
 from engine.tables.store import Store
-from schemas.configs.load import AnnotateConfig
+from schemas.configs.annotate import AnnotateConfig
 from schemas.errors import UsageError
 from schemas.task import Task
 

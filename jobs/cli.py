@@ -19,20 +19,21 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
+from schemas.configs.annotate import AnnotateConfig, ReplayConfig
+from schemas.configs.corpus import CorpusImportConfig
+from schemas.configs.evaluate import CompareConfig, EvaluateConfig
 from schemas.configs.finetune import FinetuneConfig
-from schemas.configs.load import (
-    AnnotateConfig,
-    CorpusImportConfig,
-    EvaluateConfig,
+from schemas.configs.load import load_config
+from schemas.configs.mirror import MirrorConfig
+from schemas.configs.refresh import RefreshConfig
+from schemas.configs.tables import (
     ExportConfig,
-    MirrorConfig,
+    HistoryConfig,
     OptimizeConfig,
     ShowConfig,
     SqlConfig,
     VacuumConfig,
-    load_config,
 )
-from schemas.configs.refresh import CompareConfig, HistoryConfig, RefreshConfig, ReplayConfig
 from schemas.errors import PubmarkError
 
 app = typer.Typer(

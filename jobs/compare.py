@@ -19,11 +19,11 @@ from engine.scoring.trial import measure
 from engine.sources.read import read_citations
 from engine.sources.shards import find_shards
 from engine.steps.annotator import Annotator, make_annotator
-from engine.tables.decisions import current_annotator, restore_annotator
+from engine.tables.annotators import current_annotator, restore_annotator
 from engine.tables.rows import count_annotators, sample
 from engine.tables.store import Store
 from schemas.citation import CITATION_SCHEMA
-from schemas.configs.refresh import CompareConfig
+from schemas.configs.evaluate import CompareConfig
 from schemas.errors import JobError, UsageError
 
 _FILES = 8

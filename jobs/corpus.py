@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.corpora.examples import Counts
 from engine.corpora.importer import Corpus, Imported, import_corpora
-from schemas.configs.load import CorpusImportConfig
+from schemas.configs.corpus import CorpusImportConfig
 
 
 @dataclass(frozen=True, slots=True)

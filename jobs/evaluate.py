@@ -13,7 +13,8 @@ from ray.exceptions import RayError
 from rich.table import Table
 
 from engine.backends import backend_class
-from engine.checkpoints.load import EMBEDDED, Checkpoint, load_checkpoint
+from engine.checkpoints.fetch import EMBEDDED
+from engine.checkpoints.load import Checkpoint, load_checkpoint
 from engine.runs.cluster import connected, describe_failure
 from engine.runs.figures import Reporter
 from engine.runs.interrupts import Interrupts
@@ -21,10 +22,12 @@ from engine.scoring.few_shot import draw_shots, few_shot_checkpoint, sentences
 from engine.scoring.gold import GoldText, read_gold
 from engine.scoring.pairs import read_pairs
 from engine.scoring.predict import asked_types, gold_texts, predict, score_gold
-from engine.scoring.scores import METRICS, Interval, ScoreRow, Tally
+from engine.scoring.report import COLUMNS, cells, jsonable
+from engine.scoring.scores import ScoreRow, Tally
 from engine.steps.annotator import Annotator, make_annotator
 from engine.steps.prepare import load_prompter
-from schemas.configs.load import EvaluateConfig, load_config
+from schemas.configs.evaluate import EvaluateConfig
+from schemas.configs.load import load_config
 from schemas.errors import JobError, UsageError
 from schemas.spans import TypedSpan
 from schemas.task import Task
@@ -78,7 +81,7 @@ class EvaluateResult:
             "unmarked": dict(self.unmarked),
             "seconds": self.seconds,
             "sentences_per_second": None if speed is None else round(speed, 2),
-            "scores": [_jsonable(row) for row in self.rows],
+            "scores": [jsonable(row) for row in self.rows],
         }
 
     def exit_code(self, max_failed: float) -> int:
@@ -241,24 +244,20 @@ def _annotate(
     return found.mentions
 
 
-_COLUMNS = ("corpus", "type", "texts", "gold", "predicted", "P", "R", "F1", "95%", "±1 F1",
-            "overlap F1")  # fmt: skip
-
-
 def to_table(result: EvaluateResult) -> Table:
     """The scores for a terminal, in percent."""
-    table = Table(*_COLUMNS)
+    table = Table(*COLUMNS)
     for column in table.columns[2:]:
         column.justify = "right"
     for row in result.rows:
-        table.add_row(*_cells(row), style=None if row.entity_type else "bold")
+        table.add_row(*cells(row), style=None if row.entity_type else "bold")
     return table
 
 
 def to_markdown(result: EvaluateResult) -> str:
     """The scores as a Markdown table, in percent."""
-    lines = [_COLUMNS, ["---"] * 2 + ["---:"] * (len(_COLUMNS) - 2)]
-    lines += [_cells(row) for row in result.rows]
+    lines = [COLUMNS, ["---"] * 2 + ["---:"] * (len(COLUMNS) - 2)]
+    lines += [cells(row) for row in result.rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -290,43 +289,3 @@ def describe(result: EvaluateResult) -> str:
 
 def _listed(counts: Counter[str]) -> str:
     return ", ".join(f"{n:,} {what}" for what, n in counts.most_common())
-
-
-def _cells(row: ScoreRow) -> list[str]:
-    exact = row.scores["exact"]
-    counts = exact.counts
-    bounds = exact.f1_interval
-    return [
-        row.corpus or "all",
-        row.entity_type or "all",
-        str(row.texts),
-        str(counts.gold),
-        str(counts.predicted),
-        *(f"{100 * share:.2f}" for share in (counts.precision, counts.recall, counts.f1)),
-        f"{100 * bounds.low:.2f}–{100 * bounds.high:.2f}" if bounds else "",
-        *(f"{100 * row.scores[m].counts.f1:.2f}" for m in METRICS[1:]),
-    ]
-
-
-def _jsonable(row: ScoreRow) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "corpus": row.corpus,
-        "entity_type": row.entity_type,
-        "texts": row.texts,
-        "documents": row.documents,
-    }
-    for metric, score in row.scores.items():
-        counts = score.counts
-        found[metric] = counts._asdict() | {
-            "precision": counts.precision,
-            "recall": counts.recall,
-            "f1": counts.f1,
-            "precision_interval": _bounds(score.precision_interval),
-            "recall_interval": _bounds(score.recall_interval),
-            "f1_interval": _bounds(score.f1_interval),
-        }
-    return found
-
-
-def _bounds(interval: Interval | None) -> list[float] | None:
-    return None if interval is None else [interval.low, interval.high]

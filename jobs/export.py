@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from engine.storage.whole_file import open_target
 from engine.tables.store import Store
-from engine.views.export import COLUMNS, open_target, scan_batches, write
-from schemas.configs.load import ExportConfig
+from engine.views.export import COLUMNS, scan_batches, write
+from schemas.configs.tables import ExportConfig
 from schemas.errors import JobError
 
 

@@ -8,7 +8,7 @@ from rich.table import Table
 from engine.tables.rows import count_annotators
 from engine.tables.store import Store
 from engine.views.history import PastRun, past_runs
-from schemas.configs.refresh import HistoryConfig
+from schemas.configs.tables import HistoryConfig
 from schemas.errors import UsageError
 
 

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from engine.mirror.client import Client
 from engine.mirror.copying import Mirror, Mirrored
 from engine.mirror.target import Target
-from schemas.configs.load import MirrorConfig
+from schemas.configs.mirror import MirrorConfig
 
 
 def run(config: MirrorConfig, report: Callable[[Mirrored], None] = lambda _: None) -> Mirrored:

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from engine.planning.plan import settled_pmids
+from engine.planning.settled import settled_pmids
 from engine.tables.committer import Committer
 from engine.tables.layout.files import stored_files
 from engine.tables.store import Store
-from schemas.configs.load import OptimizeConfig
+from schemas.configs.tables import OptimizeConfig
 
 
 @dataclass(frozen=True)

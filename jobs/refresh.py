@@ -15,37 +15,32 @@ from engine.checkpoints.load import load_checkpoint
 from engine.mirror.client import Client
 from engine.mirror.copying import Mirror, Mirrored
 from engine.mirror.target import Target
-from engine.planning.plan import settled_pmids
-from engine.refresh.lock import Held, new_run_id, turn
+from engine.planning.settled import settled_pmids
+from engine.refresh.gate import Limits, judge, question
+from engine.refresh.lock import Held, turn
 from engine.refresh.pending import md5_of, pending
+from engine.refresh.turn import Progress, progress
 from engine.runs.figures import Reporter
-from engine.scoring.comparison import Comparison, Limits, judge, to_markdown
+from engine.runs.result import new_run_id
+from engine.scoring.comparison import Comparison, to_markdown
 from engine.scoring.gold import read_gold
-from engine.sources.shards import Shard, find_shards, nlm_number
+from engine.sources.nlm import nlm_number
+from engine.sources.shards import Shard, find_shards
 from engine.steps.annotator import Annotator, make_annotator
-from engine.tables.annotators import refuse_other_task
+from engine.tables.annotators import current_annotator, refuse_other_task, restore_annotator
 from engine.tables.committer import Committer
-from engine.tables.decisions import (
-    Decision,
-    Progress,
-    current_annotator,
-    decide,
-    decided,
-    progress,
-    question,
-    restore_annotator,
-)
-from engine.tables.layout.files import loose_files
+from engine.tables.decisions import Decision, decide, decided
+from engine.tables.layout.compaction import loose_files
 from engine.tables.ledger import Ledger
 from engine.tables.rows import count_annotators, stale
 from engine.tables.store import LATER_TABLES, TABLES, Store
-from schemas.configs.load import AnnotateConfig
+from schemas.configs.annotate import AnnotateConfig
 from schemas.configs.refresh import GatePart, RefreshConfig
 from schemas.errors import JobError, UsageError
 
 if TYPE_CHECKING:
     from engine.runs.interrupts import Interrupts
-    from engine.runs.stream import RunResult
+    from engine.runs.result import RunResult
 
 logger = logging.getLogger(__name__)
 
@@ -373,7 +368,7 @@ class _Turn:
     def _take_in(self, shards: list[Shard], is_baseline: bool, interrupts: "Interrupts") -> None:
         """New files: with the table's own annotator, where the candidate is refused."""
         from engine.runs.annotate import annotate_shards
-        from engine.runs.stream import RunResult
+        from engine.runs.result import RunResult
 
         config, result = self._config, self._result
         annotator = self._candidate
@@ -415,7 +410,7 @@ class _Turn:
     def _remake(self, interrupts: "Interrupts") -> None:
         """A slice of the rows that are of another annotator."""
         from engine.runs.reannotate import reannotate
-        from engine.runs.stream import RunResult
+        from engine.runs.result import RunResult
 
         config, result = self._config, self._result
         done = RunResult(new_run_id())

@@ -4,18 +4,17 @@ from dataclasses import dataclass
 
 from engine.backends import backend_class
 from engine.checkpoints.load import load_checkpoint
-from engine.refresh.lock import new_run_id
 from engine.runs.cluster import connected
 from engine.runs.figures import Reporter
 from engine.runs.interrupts import Interrupts
 from engine.runs.reannotate import reannotate
-from engine.runs.stream import RunResult
+from engine.runs.result import RunResult, new_run_id
 from engine.steps.annotator import Annotator, make_annotator
-from engine.tables.annotators import refuse_other_task
-from engine.tables.decisions import current_annotator, restore_annotator
+from engine.tables.annotators import current_annotator, refuse_other_task, restore_annotator
+from engine.tables.reading import open_dataset
 from engine.tables.rows import Found, count_annotators, with_status
-from engine.tables.store import Store, open_dataset
-from schemas.configs.refresh import ReplayConfig
+from engine.tables.store import Store
+from schemas.configs.annotate import ReplayConfig
 from schemas.errors import UsageError
 
 

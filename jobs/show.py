@@ -7,8 +7,9 @@ import pyarrow.compute as pc
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from engine.tables.store import Store, open_dataset
-from schemas.configs.load import ShowConfig
+from engine.tables.reading import open_dataset
+from engine.tables.store import Store
+from schemas.configs.tables import ShowConfig
 from schemas.errors import UsageError
 
 _STYLES = {

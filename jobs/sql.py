@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from engine.views.sql import open_views
-from schemas.configs.load import SqlConfig
+from schemas.configs.tables import SqlConfig
 from schemas.errors import UsageError
 
 _ROWS_PER_FETCH = 10_000

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from engine.tables.store import LATER_TABLES, TABLES, Store
-from schemas.configs.load import VacuumConfig
+from schemas.configs.tables import VacuumConfig
 from schemas.errors import UsageError
 
 

@@ -3,16 +3,15 @@
 from collections.abc import Sequence
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-_STRICT = ConfigDict(frozen=True, extra="forbid")
+from schemas.strict import Strict
+
 PLACEHOLDERS = ("{text}", "{type}", "{definition}")
 
 
-class EntityType(BaseModel):
+class EntityType(Strict):
     """One kind of thing to mark."""
-
-    model_config = _STRICT
 
     definition: str = Field(description="One line: what counts as a mention of this type.")
     prompt: str | None = Field(
@@ -20,10 +19,8 @@ class EntityType(BaseModel):
     )
 
 
-class Decoding(BaseModel):
+class Decoding(Strict):
     """How a completion is generated."""
-
-    model_config = _STRICT
 
     temperature: float = Field(0.0, ge=0, description="0 is greedy.")
     max_tokens_per_text_token: float = Field(
@@ -32,14 +29,12 @@ class Decoding(BaseModel):
     max_tokens_extra: int = Field(32, ge=0, description="… and this many on top.")
 
 
-class Task(BaseModel):
+class Task(Strict):
     """The entity types, the template, the unit of a prompt, the codec and the decoding settings.
 
     ``template`` holds ``{text}`` once; what stands before it is the same token ids for every
     prompt of a type, so put there what prompts share: vLLM's prefix cache then serves it.
     """
-
-    model_config = _STRICT
 
     entity_types: dict[str, EntityType] = Field(min_length=1)
     template: str
@@ -101,10 +96,8 @@ class Task(BaseModel):
         return before, after
 
 
-class CheckpointManifest(BaseModel):
+class CheckpointManifest(Strict):
     """``pubmark.json``: what a checkpoint was tuned for."""
-
-    model_config = _STRICT
 
     format_version: Literal[1] = 1
     name: str

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from engine.planning.plan import settled_pmids
+from engine.planning.settled import settled_pmids
 from engine.tables.committer import Committer
 from engine.tables.store import Store
 from schemas.annotations import ANNOTATIONS_SCHEMA

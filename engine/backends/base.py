@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from engine.checkpoints.load import Checkpoint
-from schemas.configs.load import Dtype
+from schemas.configs.options import Dtype
 
 Finish = Literal["stop", "length"]
 

@@ -5,19 +5,12 @@ LoRA adapter. Leaves: local directories that were checked before any engine star
 running it.
 """
 
-import hashlib
 import json
-import os
 import posixpath
-import re
-import shutil
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
-from filelock import FileLock
 from pydantic import ValidationError
 
 from engine.checkpoints.adapter import (
@@ -27,16 +20,14 @@ from engine.checkpoints.adapter import (
     match_base,
     read_adapter,
 )
-from engine.sources.shards import filesystem
-from engine.storage.digests import remembered
+from engine.checkpoints.fetch import EMBEDDED, HUB_ID, fetch_files, from_hub
+from engine.storage.digests import digest_files
 from schemas.errors import UsageError
 from schemas.task import CheckpointManifest
 
-EMBEDDED = "nano"
 _CONTEXT_TOKENS = 2048  # where a checkpoint does not say
-_LARGE_BYTES = 64 << 20
-_HUB_PATTERNS = ["*.json", "*.safetensors"]
-_HUB_ID = re.compile(r"[^./~][^/]*/[^/]+")  # "owner/name"; anything else can only be a path
+
+
 _REMOTE_CODE = "asks for remote code (auto_map or *.py), which is never run"
 
 
@@ -116,58 +107,6 @@ def digest_weights(path: Path) -> str:
     return digest_files([path / "config.json", *sorted(path.glob("*.safetensors"))])
 
 
-def digest_files(paths: list[Path]) -> str:
-    """BLAKE2b-128 over names and contents, as hex; about a gigabyte a second and core. That of a
-    large file is remembered until the file changes."""
-
-    def compute(path: Path) -> str:
-        with path.open("rb") as f:
-            return hashlib.file_digest(f, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-
-    def digest(path: Path) -> bytes:
-        stat = path.stat()
-        if stat.st_size < _LARGE_BYTES:
-            return bytes.fromhex(compute(path))
-        place = str(path.resolve())
-        found = remembered("blake2b", place, stat.st_size, stat.st_mtime_ns, partial(compute, path))
-        return bytes.fromhex(found)
-
-    total = hashlib.blake2b(digest_size=16)
-    with ThreadPoolExecutor() as pool:
-        for path, value in zip(paths, pool.map(digest, paths), strict=True):
-            total.update(path.name.encode() + b"\0" + value)
-    return total.hexdigest()
-
-
-def fetch_files(ref: str) -> tuple[str, Path]:
-    """``ref`` as good on every node, and a local directory that holds it.
-
-    Raises:
-        UsageError: if it is neither a directory nor anything that can be fetched.
-    """
-    for place in _local_places(ref):
-        if place.is_dir():
-            return (ref if ref == EMBEDDED else str(place)), place
-    if "://" in ref:
-        return ref, _download(ref)
-    if _HUB_ID.fullmatch(ref):
-        return ref, _from_hub(ref)
-    raise UsageError(f"checkpoint {ref}: does not exist; expected a directory, a URI or a hub id")
-
-
-def _from_hub(ref: str, revision: str | None = None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(ref, revision=revision, allow_patterns=_HUB_PATTERNS))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as e:
-        raise UsageError(
-            f"checkpoint {ref}: no such directory, and the hub does not give it: "
-            f"{str(e).splitlines()[0]}"
-        ) from e
-
-
 def _manifest(path: Path, faults: list[str]) -> CheckpointManifest | None:
     try:
         return CheckpointManifest.model_validate_json((path / "pubmark.json").read_bytes())
@@ -241,8 +180,8 @@ def _fetch_base(ref: str, path: Path, adapter: Adapter) -> Path:
         return fetch_files(f"{scheme}://{posixpath.normpath(posixpath.join(place, name))}")[1]
     if (path / name).is_dir():
         return (path / name).resolve()
-    if _HUB_ID.fullmatch(name):
-        return _from_hub(name, adapter.revision)
+    if HUB_ID.fullmatch(name):
+        return from_hub(name, adapter.revision)
     raise UsageError(
         f"checkpoint {name}: does not exist beside the adapter; expected a URI, an absolute path, "
         "a path relative to the adapter, or a hub id"
@@ -252,43 +191,6 @@ def _fetch_base(ref: str, path: Path, adapter: Adapter) -> Path:
 def _pickles(names: set[str]) -> str:
     found = sorted(n for n in names if n.endswith((".bin", ".pt", ".pth", ".gguf", ".ckpt")))
     return f" (found {', '.join(found)})" if found else ""
-
-
-def _local_places(ref: str) -> Iterator[Path]:
-    if ref == EMBEDDED:
-        yield Path(__file__).parents[2] / "checkpoints" / EMBEDDED
-    yield Path(ref).expanduser().absolute()
-
-
-def _download(uri: str) -> Path:
-    """Copy a checkpoint from an object store into the cache, once for each change of it."""
-    try:
-        fs, root = filesystem(uri)
-        files = [f for f in fs.ls(root, detail=True) if f["type"] == "file"]
-    except (ValueError, ImportError, OSError) as e:
-        raise UsageError(f"checkpoint {uri}: cannot be opened: {e}") from e
-    if not files:
-        raise UsageError(f"checkpoint {uri}: no files there")
-    state = sorted(
-        (f["name"], f["size"], str(f.get("mtime", f.get("LastModified")))) for f in files
-    )
-    key = hashlib.blake2b(repr(state).encode(), digest_size=12).hexdigest()
-    cache = Path(os.environ.get("PUBMARK_CACHE", "~/.cache/pubmark")).expanduser()
-    target = cache / "checkpoints" / key
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # One process of a machine fetches, the others wait: weights are gigabytes.
-    with FileLock(f"{target}.lock"):
-        if not target.exists():
-            part = Path(f"{target}.part")
-            shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
-            part.mkdir()
-            try:
-                for f in files:
-                    fs.get_file(f["name"], str(part / f["name"].rsplit("/", 1)[-1]))
-            except OSError as e:
-                raise UsageError(f"checkpoint {uri}: cannot be fetched: {e}") from e
-            part.rename(target)
-    return target
 
 
 def _json(path: Path, faults: list[str]) -> dict[str, object] | None:

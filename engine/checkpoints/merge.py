@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.checkpoints.adapter import ADAPTER_WEIGHTS, Adapter, Pair, match_base
 from engine.checkpoints.load import Checkpoint, load_checkpoint
-from schemas.configs.load import Dtype
+from schemas.configs.options import Dtype
 from schemas.errors import UsageError
 
 if TYPE_CHECKING:

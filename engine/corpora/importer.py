@@ -20,7 +20,7 @@ from engine.corpora.formats.texts import Annotated, Fault
 from engine.corpora.provenance import find_documents
 from engine.corpora.splits import choose_split, is_dev, key_of_lines
 from engine.corpora.types import parse_type_map
-from engine.views.export import open_target
+from engine.storage.whole_file import open_target
 from schemas.errors import UsageError
 
 DEV_SHARE = 0.1

@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from fsspec.implementations.local import LocalFileSystem
 
-from engine.sources.shards import filesystem
+from engine.storage.filesystem import filesystem
 from schemas.errors import UsageError
 
 _BLOCK_BYTES = 1 << 22

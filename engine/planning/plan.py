@@ -20,14 +20,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.sources.shards import nlm_number
 from engine.tables.ledger import places
-from engine.tables.store import KEY_COLUMNS
+from engine.tables.reading import KEY_COLUMNS
 
-_SETTLING = ("pmid", "text_digest", "annotator")
-_SETTLING_SCHEMA = pa.schema(
-    [("pmid", pa.int64()), ("text_digest", pa.binary()), ("annotator", pa.string())]
-)
 _SPOKEN_SCHEMA = pa.schema(
     [
         ("shard", pa.int32()),
@@ -181,56 +176,6 @@ def spoken_pmids(scans: pa.Table) -> np.ndarray:
     return np.unique(
         np.concatenate([pc.list_flatten(scans[n]).to_numpy() for n in ("pmid", "deleted")])
     )
-
-
-def vanished(stored: Iterable[pa.RecordBatch], held: np.ndarray) -> np.ndarray:
-    """The PMIDs, sorted, that a complete baseline no longer holds.
-
-    ``stored`` are ``pmid`` and ``source`` of the table's rows, ``held`` the PMIDs, sorted, of which
-    files of the baseline's year speak. Rows that are not from NLM's files are not NLM's to remove.
-    """
-    found = [np.array([], np.int64)]
-    for batch in stored:
-        sources = batch["source"].unique().to_pylist()
-        nlm = pa.array([s for s in sources if s and nlm_number(s)], pa.string())
-        pmids = batch.filter(pc.is_in(batch["source"], nlm))["pmid"].to_numpy()
-        places_ = np.searchsorted(held, pmids)
-        known = np.zeros(len(pmids), bool)
-        inside = places_ < len(held)
-        known[inside] = held[places_[inside]] == pmids[inside]
-        found.append(pmids[~known])
-    return np.sort(np.concatenate(found))
-
-
-def settled_pmids(stored: pa.Table, rows: pa.Table, retry: Collection[str] = ()) -> pa.Array:
-    """The PMIDs of ``rows`` that ``stored`` settles: by the rule of :func:`make_plan`, for a batch.
-
-    Both have KEY_COLUMNS. Used when another writer has come between planning and committing.
-    """
-    reopened = pc.is_in(stored["status"], pa.array(list(retry), pa.string()))
-    ours, theirs = (
-        t.select(list(_SETTLING)).cast(_SETTLING_SCHEMA)
-        for t in (rows, stored.filter(pc.invert(reopened)))
-    )
-    return ours.join(theirs, list(_SETTLING), join_type="left semi")["pmid"].combine_chunks()
-
-
-def outranked_pmids(stored: pa.Table, rows: pa.Table) -> pa.Array:
-    """The PMIDs of ``rows`` whose stored row is from a later file of NLM's, or not from NLM.
-
-    Both have ``pmid`` and ``source``.
-    """
-    both = rows.select(["pmid", "source"]).join(
-        stored.select(["pmid", "source"]), "pmid", right_suffix="_stored", join_type="inner"
-    )
-    outranked = [
-        pmid
-        for pmid, ours, theirs in zip(*both.to_pydict().values(), strict=True)
-        if theirs is not None
-        and (number := nlm_number(ours)) is not None
-        and ((other := nlm_number(theirs)) is None or other > number)
-    ]
-    return pa.array(outranked, pa.int64())
 
 
 def _outranking(keys: pa.Table, names: Sequence[str]) -> pa.Table:

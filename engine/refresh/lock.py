@@ -9,16 +9,14 @@ import json
 import os
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from engine.sources.shards import filesystem
+from engine.storage.filesystem import filesystem
 from schemas.errors import UsageError
 
 _NAME = ".refresh.lock"
@@ -31,11 +29,6 @@ class Held(Exception):
     def __init__(self, holder: str):
         super().__init__(holder)
         self.holder = holder
-
-
-def new_run_id() -> str:
-    """Begins with the time, so that runs sort by it."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
 
 
 @contextmanager

@@ -11,10 +11,12 @@ from typing import Any, get_args
 
 from engine.mirror.known import State
 from engine.mirror.target import Target
-from engine.sources.shards import Shard, digest_shard, filesystem, nlm_number
+from engine.sources.nlm import nlm_number
+from engine.sources.shards import Shard, digest_shard
 from engine.storage.digests import changed_at, remembered
+from engine.storage.filesystem import filesystem
 from engine.tables.ledger import Ledger
-from schemas.configs.load import MirrorKind
+from schemas.configs.options import MirrorKind
 
 
 def pending(shards: Sequence[Shard], ledger: Ledger, mirrored: str | None) -> list[Shard]:

@@ -15,26 +15,26 @@ import numpy as np
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from engine.planning.plan import (
-    Plan,
-    make_plan,
-    settled_pmids,
-    spoken_pmids,
-    vanished,
-)
-from engine.runs import pipeline
+from engine.planning.baseline import baseline_year, vanished
+from engine.planning.plan import Plan, make_plan, spoken_pmids
+from engine.planning.settled import settled_pmids, superseded
+from engine.runs import datasets
 from engine.runs.figures import Reporter
 from engine.runs.interrupts import Interrupts
 from engine.runs.pipeline import Pool
-from engine.runs.stream import RunResult, recorded, run_row, stream_rows, superseded
-from engine.sources.shards import Shard, nlm_number
+from engine.runs.result import RunResult, recorded, run_row
+from engine.runs.stream import stream_rows
+from engine.sources.nlm import nlm_number
+from engine.sources.shards import Shard
 from engine.steps.annotator import Annotator
 from engine.tables.annotators import introduce, refuse_other_task, tasks_of
-from engine.tables.committer import Committer, Overtaken
+from engine.tables.committer import Committer
 from engine.tables.layout.files import NO_PMIDS, stored_files
 from engine.tables.ledger import Ledger, baseline_transaction
-from engine.tables.store import Store, open_dataset, read_keys
-from schemas.configs.load import AnnotateConfig
+from engine.tables.reading import open_dataset, read_keys
+from engine.tables.store import Store
+from engine.tables.transactions import Overtaken
+from schemas.configs.annotate import AnnotateConfig
 from schemas.errors import JobError, UsageError
 
 logger = logging.getLogger(__name__)
@@ -76,27 +76,12 @@ def annotate_shards(
 
     with recorded(result, interrupts, store, row):
         logger.info("reading the keys of %d files", len(shards))
-        job.scanned(shards, pipeline.scan(shards))
+        job.scanned(shards, datasets.scan(shards))
         if config.dry_run:
             job.plan()
             job.count()
         else:
             job.work(interrupts)
-
-
-def baseline_year(shards: list[Shard]) -> int:
-    """The year of the complete baseline among the shards: its numbers have no gap."""
-    numbers = [n for s in shards if (n := nlm_number(s.name))]
-    if not numbers:
-        raise UsageError("--baseline: no file of NLM's among the sources")
-    year = numbers[-1][0]
-    found = {number for y, number in numbers if y == year}
-    if missing := sorted(set(range(1, max(found) + 1)) - found):
-        raise UsageError(
-            f"--baseline: the sources hold {len(found)} files of year {year} up to "
-            f"{max(found):04}, {len(missing)} are missing, the first {missing[0]:04}; expected all"
-        )
-    return year
 
 
 class _Job:
@@ -169,10 +154,10 @@ class _Job:
         assert plan is not None
         prompts = tokens = 0
         if plan.citations:
-            citations = pipeline.prepared(
+            citations = datasets.prepared(
                 self._shards, plan.wanted, self._annotator, Pool().batch_citations
             )
-            prompts, tokens = pipeline.count_prompts(citations)
+            prompts, tokens = datasets.count_prompts(citations)
         self._result.empty = plan.empty
         self._result.dry_run = {state: plan.states[state] for state in STATES} | {
             "deleted": len(plan.gone) + len(self._vanished),
@@ -269,7 +254,7 @@ class _Job:
         committer = self._committer(plan)
         if plan.citations:
             stream_rows(
-                partial(pipeline.prepared, self._shards, plan.wanted, self._annotator),
+                partial(datasets.prepared, self._shards, plan.wanted, self._annotator),
                 plan.citations,
                 self._annotator,
                 config,
@@ -281,7 +266,7 @@ class _Job:
             )
         waiting: list[pa.Table] = []
         if plan.states["metadata_changed"]:
-            for batch in pipeline.read_metadata(self._shards, plan.revised):
+            for batch in datasets.read_metadata(self._shards, plan.revised):
                 waiting.append(batch)
                 if sum(map(len, waiting)) >= _PATCHES_AT_ONCE:
                     result.revised += committer.finish(pa.concat_tables(waiting)).patched

@@ -7,7 +7,7 @@ A row that another run has changed meanwhile, or removed, is left as that run ha
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -15,17 +15,19 @@ import numpy as np
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from engine.planning.plan import settled_pmids
-from engine.runs import pipeline
+from engine.planning.settled import changed, settled_pmids, superseded
+from engine.runs import datasets
 from engine.runs.figures import Reporter
 from engine.runs.interrupts import Interrupts
-from engine.runs.stream import RunResult, recorded, run_row, stream_rows, superseded
+from engine.runs.result import RunResult, recorded, run_row
+from engine.runs.stream import stream_rows
 from engine.steps.annotator import Annotator
 from engine.tables.annotators import introduce, refuse_other_task
-from engine.tables.committer import Committer, Overtaken
+from engine.tables.committer import Committer
 from engine.tables.rows import Found
 from engine.tables.store import Store
-from schemas.configs.load import WriteOptions
+from engine.tables.transactions import Overtaken
+from schemas.configs.options import WriteOptions
 from schemas.errors import JobError, UsageError
 
 logger = logging.getLogger(__name__)
@@ -70,7 +72,7 @@ def reannotate(
         ours = committer(table, found.pmids)
         try:
             stream_rows(
-                partial(pipeline.prepared_rows, table, found.pmids, annotator),
+                partial(datasets.prepared_rows, table, found.pmids, annotator),
                 result.read,
                 annotator,
                 options,
@@ -119,23 +121,3 @@ def _committer(
         store=store,
         run_id=run_id,
     )
-
-
-def changed(stored: pa.Table, rows: pa.Table) -> pa.Array:
-    """The PMIDs of ``rows`` whose stored row is gone, or has another text or other metadata.
-
-    Both have KEY_COLUMNS.
-    """
-    names = ("pmid", "text_digest", "metadata_digest", "source")
-
-    def values(table: pa.Table) -> Iterator[tuple[Any, ...]]:
-        return zip(*(table[n].to_pylist() for n in names), strict=True)
-
-    held = {pmid: rest for pmid, *rest in values(stored)}
-    late = []
-    for pmid, digest, metadata, source in values(rows):
-        text, other, file = held.get(pmid, (None, None, None))
-        # Rows of version 1 have no digest of their metadata.
-        if text != digest or other not in (None, metadata) or (file or "") != source:
-            late.append(pmid)
-    return pa.array(late, pa.int64())

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.checkpoints.adapter import ADAPTER_CONFIG
-from engine.checkpoints.load import Checkpoint, fetch_files, load_checkpoint
+from engine.checkpoints.fetch import fetch_files
+from engine.checkpoints.load import Checkpoint, load_checkpoint
 from engine.codecs import mark
 from engine.scoring.gold import GoldText
 from engine.steps.sentences import split_sentences

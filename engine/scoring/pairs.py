@@ -18,7 +18,7 @@ from engine.corpora.formats.iob import read_iob
 from engine.corpora.formats.lines import read_lines
 from engine.corpora.formats.pubtator import read_pubtator
 from engine.corpora.formats.texts import Annotated, Fault
-from engine.sources.shards import filesystem
+from engine.storage.filesystem import filesystem
 from schemas.errors import DamagedSource, UsageError
 from schemas.spans import TypedSpan
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from engine.runs import pipeline
+from engine.runs import datasets, pipeline
 from engine.runs.figures import Figures, Reporter
 from engine.scoring.gold import GoldText, to_citations
 from engine.scoring.scores import Tally
 from engine.steps.annotator import Annotator
-from schemas.configs.load import EngineOptions
+from schemas.configs.options import EngineOptions
 from schemas.errors import JobError
 from schemas.spans import TypedSpan
 from schemas.task import Task
@@ -61,7 +61,7 @@ def predict(
     batch_texts = _SENTENCES if all(t.one_sentence for t in texts) else _CITATIONS
     settings, pool = pipeline.plan_engines(options, batch_texts)
     first, *others = (
-        pipeline.prepared_texts(
+        datasets.prepared_texts(
             t.citations, annotator.checkpoint.ref, t.task, batch_texts, one_sentence=t.one_sentence
         )
         for t in texts

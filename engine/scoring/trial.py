@@ -27,7 +27,7 @@ from engine.scoring.predict import (
 )
 from engine.steps.annotator import Annotator
 from schemas.citation import CITATION_SCHEMA
-from schemas.configs.load import EngineOptions
+from schemas.configs.options import EngineOptions
 
 
 def measure(

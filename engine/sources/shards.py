@@ -10,11 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import IO, Any
+from typing import IO
 
-import fsspec
-from fsspec.implementations.arrow import ArrowFSWrapper
-
+from engine.sources.nlm import nlm_number
+from engine.storage.filesystem import ARROW_SCHEMES, filesystem
 from schemas.errors import UsageError
 
 FORMATS = {
@@ -26,9 +25,6 @@ FORMATS = {
     ".ndjson": "jsonl",
 }
 """What a name ends in, and the reader for it."""
-
-_NLM_NAME = re.compile(r"(?:pubmed|medline)(\d\d)n(\d{4,})\.xml(?:\.gz)?$")
-_ARROW_SCHEMES = ("s3", "gs", "gcs", "hdfs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,33 +80,10 @@ def digest_shard(shard: Shard) -> str:
     return digest.hexdigest()
 
 
-def nlm_number(name: str) -> tuple[int, int] | None:
-    """Production year (two digits) and running number of a file of NLM's, None of any other."""
-    match = _NLM_NAME.search(name)
-    return (int(match[1]), int(match[2])) if match else None
-
-
-def identity(name: str) -> str:
-    """What a file is known by: NLM's by their own name, in whatever folder they stand."""
-    match = _NLM_NAME.search(name)
-    return match[0] if match else name
-
-
 def _nlm_order(shard: Shard) -> tuple[int, int, int]:
     # sorted() is stable: equal keys (everything that is not NLM's) keep the order given.
     number = nlm_number(shard.name)
     return (0, *number) if number else (1, 0, 0)
-
-
-def filesystem(uri: str) -> tuple[Any, str]:
-    """The fsspec file system for ``uri`` and the path in it; pyarrow's own where it has one."""
-    scheme = uri.split("://", 1)[0] if "://" in uri else ""
-    if scheme in _ARROW_SCHEMES:
-        from pyarrow.fs import FileSystem
-
-        arrow_fs, path = FileSystem.from_uri(uri)
-        return ArrowFSWrapper(arrow_fs), path
-    return fsspec.url_to_fs(uri)
 
 
 def _expand(source: str) -> list[Shard]:
@@ -126,7 +99,7 @@ def _expand(source: str) -> list[Shard]:
         raise UsageError(f"source {source}: cannot open this kind of URI ({e})") from e
     # What belongs to the URI but not to the path: the options that pyarrow reads from an S3 URI's
     # query; in ``zip://a.xml::some.zip``, the file around it.
-    mark = "?" if scheme.removesuffix("://") in _ARROW_SCHEMES else "::"
+    mark = "?" if scheme.removesuffix("://") in ARROW_SCHEMES else "::"
     _, mark, rest = source.removeprefix(scheme).partition(mark)
     rest = mark + rest if scheme else ""
     try:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.checkpoints.adapter import ADAPTER_WEIGHTS
-from engine.checkpoints.load import Checkpoint, digest_files, digest_weights
+from engine.checkpoints.load import Checkpoint, digest_weights
 from engine.codecs import CODEC_VERSION
 from engine.steps.align import ALIGNER_VERSION
 from engine.steps.prompts import PROMPTS_VERSION
 from engine.steps.sentences import SPLITTER_VERSION
+from engine.storage.digests import digest_files
 from schemas.citation import TEXT_LAYOUT_VERSION
 from schemas.errors import UsageError
 from schemas.task import Task

@@ -5,12 +5,16 @@ Left to others: which annotator a table is to be of (rollout.py).
 """
 
 import json
+from collections import Counter
 from datetime import UTC, datetime
 
 from deltalake import DeltaTable
 
-from engine.steps.annotator import Annotator
-from engine.tables.store import Store, annotators_of, open_dataset
+from engine.checkpoints.load import load_checkpoint
+from engine.steps.annotator import Annotator, make_annotator
+from engine.tables.decisions import read_decisions
+from engine.tables.reading import annotators_of, open_dataset
+from engine.tables.store import Store
 from schemas.errors import UsageError
 
 
@@ -55,3 +59,34 @@ def tasks_of(store: Store, table: DeltaTable | None = None) -> dict[str, set[str
         for row in known.to_pylist()
         if row["annotator"] in used
     }
+
+
+def current_annotator(store: Store, counts: Counter[str]) -> str | None:
+    """The annotator of a table with so many rows of each: the last that was rolled out and has
+    some, else the one of most rows; None if there are none."""
+    decisions = read_decisions(store)
+    accepted = [d for d in decisions if d["decision"] == "accepted" and counts[d["annotator"]]]
+    if accepted:
+        last: str = max(accepted, key=lambda d: d["decided_at"])["annotator"]
+        return last
+    return max(counts, key=lambda a: (counts[a], a)) if counts else None
+
+
+def restore_annotator(store: Store, fingerprint: str, checkpoint: str | None = None) -> Annotator:
+    """An annotator of the table's, to be run again; ``checkpoint`` says where, if not where it was.
+
+    Raises:
+        UsageError: if its checkpoint is not there any more, or is another one now.
+    """
+    known = open_dataset(store.load("annotators")).to_table().to_pylist()
+    row = next((r for r in known if r["annotator"] == fingerprint), None)
+    if row is None:
+        raise UsageError(f"{store.root}: nothing is known of its annotator {fingerprint}")
+    made = load_checkpoint(checkpoint or row["checkpoint"])
+    annotator = make_annotator(made, made.manifest.task.only(row["entity_types"]))
+    if annotator.fingerprint != fingerprint:
+        raise UsageError(
+            f"checkpoint {made.ref}: is annotator {annotator.fingerprint} now, not {fingerprint} "
+            f"of {store.root}: its weights, its task or pubmark's own rules have changed since"
+        )
+    return annotator

@@ -23,22 +23,14 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError
 from pyarrow.dataset import Dataset, dataset
 
-from engine.tables.layout.files import (
-    NO_PMIDS,
-    STORED_SCHEMA,
-    Changes,
-    Rewrite,
-    compact,
-    discard,
-    filesystem,
-    latest_rows,
-    rewrite,
-    stored_files,
-    touched,
-    write_rows,
-)
-from engine.tables.ledger import FILES_ID
-from engine.tables.store import Store, open_dataset, read_keys
+from engine.tables.layout.compaction import compact
+from engine.tables.layout.files import NO_PMIDS, STORED_SCHEMA, filesystem, stored_files, touched
+from engine.tables.layout.rewrite import Changes, Rewrite, latest_rows, rewrite
+from engine.tables.layout.writer import discard, write_rows
+from engine.tables.reading import open_dataset, read_keys
+from engine.tables.staging import newer
+from engine.tables.store import Store
+from engine.tables.transactions import APP_ID, MAX_TRIES, Overtaken, last_run, stands
 from schemas.errors import JobError, reason
 
 logger = logging.getLogger(__name__)
@@ -46,16 +38,10 @@ logger = logging.getLogger(__name__)
 Dropped = Callable[[pa.Table, pa.Table], pa.Array]
 """Gets KEY_COLUMNS of stored rows, and rows to commit: which PMIDs of these need not be written?"""
 
-_APP_ID = "pubmark"
-_MAX_TRIES = 20
 
 _ROWS_READ_PER_REPLACED = 50
 _ROWS_READ_AT_ONCE = 100_000
 """A pass over so many rows is a second or two; over more, only with enough to replace."""
-
-
-class Overtaken(Exception):
-    """Another writer changed what a run was planned on: plan again, and it costs little more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +138,7 @@ class Committer:
             JobError: if the write failed.
         """
         try:
-            for _ in range(_MAX_TRIES):
+            for _ in range(MAX_TRIES):
                 files = self._staged_files(None)
                 if not files:
                     return 0
@@ -161,7 +147,7 @@ class Committer:
                 stored = read_keys(
                     self._table, np.unique(keys["pmid"]), ["pmid", "source", "annotated_at"]
                 )
-                fresh = _newer(keys, stored)
+                fresh = newer(keys, stored)
                 late = self._superseded(stored, keys).to_numpy()
                 pmids = np.setdiff1d(fresh, late)
                 held = np.intersect1d(pmids, stored["pmid"].to_numpy())
@@ -190,7 +176,7 @@ class Committer:
             while done := compact(self._table):
                 if self._take_over(done, NO_PMIDS, data_change=False):
                     removed, added = removed + len(done.removed), added + len(done.added)
-                elif (tries := tries + 1) == _MAX_TRIES:
+                elif (tries := tries + 1) == MAX_TRIES:
                     raise self._too_slow()
         except (DeltaError, OSError) as e:
             raise JobError(f"{self._table.table_uri}: commit failed: {reason(e)}") from e
@@ -198,7 +184,7 @@ class Committer:
 
     def remove_annotators(self, annotators: Sequence[str]) -> int:
         """Delete, in one transaction, all rows of the given annotators; says how many."""
-        for _ in range(_MAX_TRIES):
+        for _ in range(MAX_TRIES):
             self._table = self._load()
             found = open_dataset(self._table).to_table(
                 columns=["pmid"],
@@ -214,7 +200,7 @@ class Committer:
 
     def _commit(self, rows: pa.Table) -> Commit:
         given, written = len(rows), 0
-        for _ in range(_MAX_TRIES):
+        for _ in range(MAX_TRIES):
             rows, present = self._unsettled(rows)
             dropped = given - len(rows) - written
             old, new = rows.filter(present), rows.filter(pc.invert(present))
@@ -295,7 +281,7 @@ class Committer:
 
         False, and the files are deleted, if another writer changed what they were made from.
         """
-        for _ in range(_MAX_TRIES):
+        for _ in range(MAX_TRIES):
             try:
                 version = self._transact(done, transactions, data_change, counts or {})
             except CommitFailedError as e:
@@ -307,9 +293,9 @@ class Committer:
                 if newest.version() == before.version():  # nobody was: it failed by itself
                     discard(before, done.added)
                     raise JobError(f"{newest.table_uri}: commit failed: {reason(e)}") from e
-                logger.info("another writer (run %s) was faster", _last_run(newest))
+                logger.info("another writer (run %s) was faster", last_run(newest))
                 self._table, self._present = newest, None
-                if not _stands(done, pmids, before, newest):
+                if not stands(done, pmids, before, newest):
                     discard(newest, done.added)
                     self._check(newest)
                     return False
@@ -330,7 +316,7 @@ class Committer:
     ) -> int:
         """Make a transaction; says the version that it makes. ``counts`` (rows by what was done
         with them) and the run stand in the table's log."""
-        sequence = (self._table.transaction_version(_APP_ID) or 0) + 1
+        sequence = (self._table.transaction_version(APP_ID) or 0) + 1
         self._table.create_write_transaction(
             done.actions(data_change),
             mode="append",
@@ -338,7 +324,7 @@ class Committer:
             # Without retries there is no silent rebase onto another writer's commit: its rows may
             # be the same as ours.
             commit_properties=CommitProperties(
-                app_transactions=[Transaction(_APP_ID, sequence), *transactions],
+                app_transactions=[Transaction(APP_ID, sequence), *transactions],
                 max_commit_retries=0,
                 custom_metadata={
                     "pubmark.run_id": self._run_id,
@@ -353,8 +339,8 @@ class Committer:
 
     def _too_slow(self) -> JobError:
         return JobError(
-            f"{self._table.table_uri}: other writers were faster {_MAX_TRIES} times in a row, last "
-            f"run {_last_run(self._load())}"
+            f"{self._table.table_uri}: other writers were faster {MAX_TRIES} times in a row, last "
+            f"run {last_run(self._load())}"
         )
 
     def _unsettled(self, rows: pa.Table) -> tuple[pa.Table, pa.ChunkedArray]:
@@ -393,7 +379,7 @@ class Committer:
         """Take files out of the staging table. If that fails, the next run finds them settled."""
         if not files or self._store is None:
             return
-        for _ in range(_MAX_TRIES):
+        for _ in range(MAX_TRIES):
             table = self._store.load("staged")
             there = [f for f in stored_files(table) if f.path in set(files)]
             actions = Rewrite([], there, NO_PMIDS).actions(data_change=True)
@@ -406,39 +392,6 @@ class Committer:
                 return
             except CommitFailedError:
                 continue
-
-
-def _newer(keys: pa.Table, stored: pa.Table) -> np.ndarray:
-    """The PMIDs of staged rows that the table does not hold already, or something newer."""
-    times = {
-        pmid: time
-        for pmid, time in zip(
-            stored["pmid"].to_pylist(), stored["annotated_at"].to_pylist(), strict=True
-        )
-        if time is not None
-    }
-    staged = zip(keys["pmid"].to_pylist(), keys["annotated_at"].to_pylist(), strict=True)
-    return np.unique(
-        np.array([p for p, time in staged if p not in times or time > times[p]], np.int64)
-    )
-
-
-def _stands(done: Rewrite, pmids: np.ndarray, before: DeltaTable, newest: DeltaTable) -> bool:
-    """Whether what was written for one state of the table is right for a newer one: the files that
-    it replaces are there, and no new file holds one of its PMIDs."""
-    if len(pmids) and before.transaction_version(FILES_ID) != newest.transaction_version(FILES_ID):
-        return False  # files were taken in: they may speak of our PMIDs without a row of theirs
-    old = {f.path for f in stored_files(before)}
-    files = stored_files(newest)
-    if not {f.path for f in done.removed} <= {f.path for f in files}:
-        return False
-    added = touched((f for f in files if f.path not in old), pmids)
-    data = dataset([f.path for f in added], format="parquet", filesystem=filesystem(newest))
-    return not added or not np.isin(data.to_table(columns=["pmid"])["pmid"], pmids).any()
-
-
-def _last_run(table: DeltaTable) -> str:
-    return str(table.history(1)[0].get("pubmark.run_id") or "unknown")
 
 
 __all__ = ["Commit", "Committer", "Finish", "Overtaken"]

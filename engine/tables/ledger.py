@@ -20,8 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable, Transaction
 
-from engine.sources.shards import identity, nlm_number
-from engine.tables.store import Store, open_dataset
+from engine.sources.nlm import identity, nlm_number
+from engine.tables.reading import open_dataset
+from engine.tables.store import Store
 from schemas.annotations import FILES_SCHEMA
 
 Rank = tuple[int, int, int]

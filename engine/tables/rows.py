@@ -19,7 +19,7 @@ from deltalake import DeltaTable
 from pyarrow.dataset import dataset
 
 from engine.tables.layout.files import NO_PMIDS, StoredFile, filesystem, stored_files, with_pmids
-from engine.tables.store import open_dataset
+from engine.tables.reading import open_dataset
 from schemas.citation import CITATION_SCHEMA, Citation, digest_metadata
 
 _PLACES = 32

@@ -10,7 +10,7 @@ from typing import Any
 from engine.checkpoints.tokenizer import load_tokenizer
 from engine.scoring.gold import GoldText
 from engine.training.data.batches import make_steps
-from engine.training.data.material import Encode, stream_by_ray
+from engine.training.data.encode import Encode, stream_by_ray
 from engine.training.loop import Figures, Place, State, train
 from engine.training.model import add_adapter, load_model, new_model
 from engine.training.probe import count_mentions

@@ -6,13 +6,8 @@ than a batch is held at a time. Which files, and what stands there already, is l
 """
 
 import gzip
-import io
 import json
-import os
-import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -21,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
-from engine.tables.store import open_dataset
+from engine.tables.reading import open_dataset
 from schemas.annotations import ANNOTATIONS_SCHEMA, MENTION
 from schemas.errors import UsageError
 
@@ -52,47 +47,6 @@ def scan_batches(table: DeltaTable, columns: list[str]) -> Iterator[pa.RecordBat
             # 200,000 citations, against 0.24 GB.
             parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER_BYTES)
             yield from parquet.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False)
-
-
-@contextmanager
-def open_target(to: str, force: bool) -> Iterator[BinaryIO]:
-    """The file ``to``, or stdout for ``-``, for writing.
-
-    What is written goes to a file beside ``to``, which takes its name once all is well and is
-    removed if not, so that under the name there is never a part.
-
-    Raises:
-        UsageError: if ``to`` is there (unless it is a file, and ``force``) or its folder is not.
-    """
-    if to == "-":
-        if isinstance(sys.stdout.buffer, io.RawIOBase):  # PYTHONUNBUFFERED: it writes in part
-            with open(sys.stdout.fileno(), "wb", closefd=False) as stdout:
-                yield stdout
-        else:
-            yield sys.stdout.buffer
-            sys.stdout.buffer.flush()
-        return
-    path = Path(to)
-    if path.exists() and not (force and path.is_file()):
-        raise UsageError(
-            f"target {to}: exists; --force replaces it"
-            if path.is_file()
-            else f"target {to}: is not a file, expected a new name"
-        )
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        file = beside.open("wb")
-    except OSError as e:
-        raise UsageError(f"target {to}: cannot be written: {e}") from e
-    try:
-        with file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
 
 
 def write(batches: Iterable[pa.RecordBatch], form: str, out: BinaryIO, zipped: bool) -> None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from engine.tables.store import Store, open_dataset
+from engine.tables.reading import open_dataset
+from engine.tables.store import Store
 
 _CHANGES = ("new", "replaced", "revised", "deleted")
 

@@ -12,7 +12,8 @@ from deltalake.exceptions import DeltaError
 from pyarrow.fs import FileType
 
 from engine.tables.layout.files import filesystem, stored_files
-from engine.tables.store import TABLES, Store, open_dataset
+from engine.tables.reading import open_dataset
+from engine.tables.store import TABLES, Store
 from schemas.errors import UsageError
 
 MENTIONS_VIEW = """

@@ -2,17 +2,14 @@
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from schemas.strict import Strict
 from schemas.task import Task
 
-_STRICT = ConfigDict(frozen=True, extra="forbid")
 
-
-class Shape(BaseModel):
+class Shape(Strict):
     """A Llama from nothing."""
-
-    model_config = _STRICT
 
     vocabulary: int = Field(8192, ge=300, description="Tokens of the tokenizer trained for it.")
     width: int = Field(320, ge=16)
@@ -22,10 +19,8 @@ class Shape(BaseModel):
     context_tokens: int = Field(1024, ge=64)
 
 
-class Lora(BaseModel):
+class Lora(Strict):
     """A low-rank adapter beside frozen weights."""
-
-    model_config = _STRICT
 
     rank: int = Field(16, ge=1)
     alpha: int = Field(32, ge=1)
@@ -35,10 +30,8 @@ class Lora(BaseModel):
     )
 
 
-class Optimisation(BaseModel):
+class Optimisation(Strict):
     """How the weights move. Warm-up, then a cosine down to ``final_rate``."""
-
-    model_config = _STRICT
 
     steps: int = Field(ge=1, description="Optimiser steps.")
     batch_tokens: int = Field(16_384, ge=64, description="Tokens of one step, all workers.")
@@ -70,10 +63,8 @@ class Optimisation(BaseModel):
     seed: int = 0
 
 
-class LanguageStage(BaseModel):
+class LanguageStage(Strict):
     """Before tuning: the model reads plain abstracts, to go on with them and to restore them."""
-
-    model_config = _STRICT
 
     texts: list[str] = Field(
         min_length=1,
@@ -85,10 +76,8 @@ class LanguageStage(BaseModel):
     restore: float = Field(0.5, ge=0, le=1, description="Share of passages to be restored.")
 
 
-class Variation(BaseModel):
+class Variation(Strict):
     """How examples are varied anew in every epoch, for models that would learn them by heart."""
-
-    model_config = _STRICT
 
     replace: float = Field(
         0.0, ge=0, le=1, description="Share of names that give way to others of their type."
@@ -105,10 +94,8 @@ class Variation(BaseModel):
     )
 
 
-class TuningStage(BaseModel):
+class TuningStage(Strict):
     """Examples become prompts and answers by the task's template and codec."""
-
-    model_config = _STRICT
 
     examples: list[str] = Field(
         min_length=1, description="Parquet, as `corpus import` makes: files, directories or globs."
@@ -137,10 +124,8 @@ class TuningStage(BaseModel):
     max_tokens: int = Field(1024, ge=16, description="Longer examples are left out.")
 
 
-class FinetuneConfig(BaseModel):
+class FinetuneConfig(Strict):
     """``pubmark finetune``."""
-
-    model_config = _STRICT
 
     to: str = Field(description="Where the checkpoint goes: a directory. The run is kept beside.")
     name: str = Field(description="The checkpoint's name.")

@@ -1,13 +1,16 @@
 """The configs of what keeps a table current: refresh, compare, replay, history."""
 
-from typing import Literal, Self
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from schemas.annotations import STATUSES
-from schemas.configs.load import EngineOptions, MirrorKind, MirrorOptions, WriteOptions
-
-_STRICT = ConfigDict(frozen=True, extra="forbid")
+from schemas.configs.options import (
+    MirrorKind,
+    MirrorOptions,
+    TrialOptions,
+    WriteOptions,
+)
+from schemas.strict import Strict
 
 
 class MirrorPart(MirrorOptions):
@@ -18,11 +21,9 @@ class MirrorPart(MirrorOptions):
     )
 
 
-class GateLimits(BaseModel):
+class GateLimits(Strict):
     """What a new annotator may change, of the texts that it is tried on. Shares are of the old
     one's mentions of each entity type, and of what is changed beyond the noise."""
-
-    model_config = _STRICT
 
     min_f1: float = Field(0.0, ge=0, le=1, description="Exact F1 that it must have on gold.")
     max_f1_drop: float = Field(
@@ -38,18 +39,6 @@ class GateLimits(BaseModel):
     min_mentions: int = Field(
         20, ge=1, description="A type with fewer mentions in the sample is not judged by shares."
     )
-
-
-class TrialOptions(BaseModel):
-    """The texts that two annotators are tried on."""
-
-    model_config = _STRICT
-
-    corpora: list[str] = Field([], description="Gold examples (Parquet) that both are scored on.")
-    split: Literal["train", "dev", "test"] = Field("test", description="Which examples.")
-    limit: int | None = Field(None, ge=1, description="At most so many examples of each corpus.")
-    sample: int = Field(500, ge=0, description="So many citations of the table are compared.")
-    seed: int = Field(20240401, ge=0, description="Of the sample.")
 
 
 class GatePart(TrialOptions):
@@ -100,57 +89,3 @@ class RefreshConfig(WriteOptions):
         if not self.sources and self.mirror is None:
             raise ValueError("expected sources, or a mirror whose files are the sources")
         return self
-
-
-class CompareConfig(EngineOptions, TrialOptions):
-    """``pubmark compare``: what another checkpoint would change."""
-
-    model_config = _STRICT
-
-    checkpoint: str = Field(description="The new checkpoint.")
-    against: str | None = Field(
-        None, description="The old one; if not given, the one that made the table."
-    )
-    table: str | None = Field(None, description="Root of the tables whose citations are sampled.")
-    sources: list[str] = Field([], description="Or files, directories or globs of citations.")
-    entity_types: list[str] | None = Field(None, description="Which types; those of both if not.")
-
-    @model_validator(mode="after")
-    def _check_texts(self) -> Self:
-        if bool(self.sources) == (self.table is not None):
-            raise ValueError("expected either table (--from) or sources")
-        if self.table is None and self.against is None:
-            raise ValueError("expected against: without a table nobody says what the old one is")
-        return self
-
-
-class ReplayConfig(WriteOptions):
-    """``pubmark replay``."""
-
-    to: str = Field(description="Root of the tables.")
-    status: list[str] = Field(["failed", "partial"], description="Which statuses are replayed.")
-    reason: str | None = Field(None, description="A part of the error, whatever its case.")
-    pmids: list[int] | None = Field(None, min_length=1, description="Only these citations.")
-    checkpoint: str | None = Field(
-        None, description="Another checkpoint; if not given, the one that made most of the table."
-    )
-    max_failed: float = Field(
-        0.0, ge=0, le=1, description="Share that may fail again before exit code 3."
-    )
-    dry_run: bool = Field(False, description="Only say what would be replayed.")
-
-    @field_validator("status")
-    @classmethod
-    def _status(cls, value: list[str]) -> list[str]:
-        if unknown := [v for v in value if v not in STATUSES]:
-            raise ValueError(f"unknown status {', '.join(unknown)}; valid: {', '.join(STATUSES)}")
-        return value
-
-
-class HistoryConfig(BaseModel):
-    """``pubmark history``."""
-
-    model_config = _STRICT
-
-    source: str = Field(description="Root of the tables.")
-    limit: int | None = Field(20, ge=1, description="The last so many runs.")

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from engine.backends.base import EngineSettings
-from engine.runs import pipeline
+from engine.runs import datasets, pipeline
 from engine.sources.read import read_citations, scan_shard
 from engine.sources.shards import Shard
 from engine.steps.annotator import Annotator
@@ -60,7 +60,7 @@ def annotate(
 def read_metadata(shards: list[Shard], revised: list[np.ndarray]) -> Iterator[pa.Table]:
     for shard, mask in zip(shards, revised, strict=True):
         if mask.any():
-            yield from pipeline._metadata(shard, np.packbits(mask), len(mask))
+            yield from datasets._metadata(shard, np.packbits(mask), len(mask))
 
 
 def connected(verbose: bool = False) -> AbstractContextManager[None]:
@@ -72,8 +72,10 @@ def pool_resources(max_engines: int, tensor_parallel_size: int) -> tuple[float, 
 
 
 if __name__ == "__main__":
-    replaced: tuple[Any, ...] = (scan, prepared, annotate, read_metadata, pool_resources)
-    for function in replaced:
-        setattr(pipeline, function.__name__, function)
+    reads: tuple[Any, ...] = (scan, prepared, read_metadata)
+    for function in reads:
+        setattr(datasets, function.__name__, function)
+    pipeline.annotate = annotate
+    pipeline.pool_resources = pool_resources
     job.connected = connected
     main()

@@ -14,7 +14,7 @@ from engine.steps.align import align_mentions
 from engine.tables.store import Store
 from jobs.annotate import RunResult, run
 from schemas.annotations import ANNOTATIONS_SCHEMA, RUNS_SCHEMA
-from schemas.configs.load import AnnotateConfig
+from schemas.configs.annotate import AnnotateConfig
 from schemas.errors import JobError, UsageError
 
 FAKE = "fake_backend:FakeBackend"
@@ -189,7 +189,7 @@ def test_two_runs_at_once_store_nothing_twice(tmp_path: Path, write_jsonl: Write
     )
     code = (
         "import sys; from jobs.annotate import run;"
-        "from schemas.configs.load import AnnotateConfig;"
+        "from schemas.configs.annotate import AnnotateConfig;"
         "print(run(AnnotateConfig.model_validate_json(sys.argv[1])).annotated)"
     )
     command = [sys.executable, "-c", code, config.model_dump_json()]

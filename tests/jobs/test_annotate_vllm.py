@@ -9,7 +9,7 @@ from deltalake import DeltaTable
 
 import jobs.sample
 from jobs.annotate import RunResult, run
-from schemas.configs.load import AnnotateConfig
+from schemas.configs.annotate import AnnotateConfig
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

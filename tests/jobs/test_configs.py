@@ -8,14 +8,12 @@ import yaml
 from pydantic import BaseModel
 
 import jobs.configs
+from schemas.configs.annotate import AnnotateConfig
+from schemas.configs.corpus import CorpusImportConfig
+from schemas.configs.evaluate import EvaluateConfig
 from schemas.configs.finetune import FinetuneConfig
-from schemas.configs.load import (
-    AnnotateConfig,
-    CorpusImportConfig,
-    EvaluateConfig,
-    MirrorConfig,
-    load_config,
-)
+from schemas.configs.load import load_config
+from schemas.configs.mirror import MirrorConfig
 from schemas.configs.refresh import RefreshConfig
 
 RECIPES = {"nano-1.yaml": "finetune", "nano-2.yaml": "finetune", "nano.yaml": "finetune"}

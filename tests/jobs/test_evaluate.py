@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from engine.scoring.scores import ScoreRow
 from jobs.cli import app
 from jobs.evaluate import EvaluateResult, run, to_markdown
-from schemas.configs.load import EvaluateConfig
+from schemas.configs.evaluate import EvaluateConfig
 from schemas.errors import UsageError
 from schemas.examples import EXAMPLES_SCHEMA
 

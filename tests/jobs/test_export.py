@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from engine.planning.plan import settled_pmids
+from engine.planning.settled import settled_pmids
 from engine.steps.sentences import split_sentences
 from engine.tables.committer import Committer
 from engine.tables.store import Store

@@ -16,7 +16,7 @@ from engine.checkpoints.load import load_checkpoint
 from engine.steps.annotator import make_annotator
 from jobs.annotate import run
 from schemas.annotations import ANNOTATIONS_SCHEMA
-from schemas.configs.load import AnnotateConfig
+from schemas.configs.annotate import AnnotateConfig
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests/data/golden_sample.jsonl"

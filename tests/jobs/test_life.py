@@ -19,21 +19,21 @@ import pytest
 from deltalake import DeltaTable
 from life import HAND_MADE, Model, Nlm, Template
 from lxml import etree
+from small_files import make_small
 
 from engine.checkpoints.load import load_checkpoint
-from engine.runs import pipeline
+from engine.runs import datasets, pipeline
 from engine.sources.read import read_citations, scan_shard
 from engine.sources.shards import Shard
 from engine.steps.annotator import Annotator
 from engine.steps.finish import FINISHED_SCHEMA
 from engine.steps.prepare import load_prompter
 from engine.steps.sentences import split_sentences
-from engine.tables import committer as commits
+from engine.tables import committer
 from engine.tables.committer import Committer
-from engine.tables.layout import files as layout
 from jobs import annotate as job
 from jobs.annotate import RunResult, run
-from schemas.configs.load import AnnotateConfig
+from schemas.configs.annotate import AnnotateConfig
 from schemas.errors import UsageError
 
 STORED = ("version", "title_length", "pub_year", "journal", "language", "doi", "publication_types")
@@ -197,14 +197,15 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def read_metadata(shards: list[Shard], revised: list[np.ndarray]) -> Iterator[pa.Table]:
         for shard, mask in zip(shards, revised, strict=True):
-            yield from pipeline._metadata(shard, np.packbits(mask), len(mask))
+            yield from datasets._metadata(shard, np.packbits(mask), len(mask))
 
     def count_prompts(citations: list[Any]) -> tuple[int, int]:
         count = sum(int(mask.sum()) for _, mask in citations)
         return count, count
 
-    for function in (scan, prepared, annotate, read_metadata, count_prompts):
-        monkeypatch.setattr(pipeline, function.__name__, function)
+    monkeypatch.setattr(pipeline, "annotate", annotate)
+    for function in (scan, prepared, read_metadata, count_prompts):
+        monkeypatch.setattr(datasets, function.__name__, function)
     monkeypatch.setattr(job, "connected", lambda verbose: nullcontext())
     monkeypatch.setattr(pipeline, "pool_resources", lambda *_: (1.0, 0.0, 1))
 
@@ -212,10 +213,9 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """A table of many files, in which nearly every replacement is staged."""
-    monkeypatch.setattr(layout, "ROWS_PER_FILE", 8)
-    monkeypatch.setattr(layout, "ROWS_PER_GROUP", 4)
-    monkeypatch.setattr(commits, "_ROWS_READ_AT_ONCE", 0)
-    monkeypatch.setattr(commits, "_ROWS_READ_PER_REPLACED", 3)
+    make_small(monkeypatch, ROWS_PER_FILE=8, ROWS_PER_GROUP=4)
+    monkeypatch.setattr(committer, "_ROWS_READ_AT_ONCE", 0)
+    monkeypatch.setattr(committer, "_ROWS_READ_PER_REPLACED", 3)
 
 
 @pytest.mark.usefixtures("no_ray")
@@ -398,7 +398,7 @@ def test_what_was_staged_before_a_crash_is_not_annotated_again(
         nlm.live[pmid][0] += 1
     revised = nlm._write(25, 2, sorted(nlm.live)[::10])
     with monkeypatch.context() as patched:
-        patched.setattr(commits.Committer, "finish", crash)
+        patched.setattr(Committer, "finish", crash)
         with pytest.raises(Crash):
             life.run(revised)
     life.compare()  # readers see nothing of it

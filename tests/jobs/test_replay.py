@@ -16,8 +16,9 @@ from jobs.compare import run as compare
 from jobs.history import run as past
 from jobs.replay import describe, run
 from jobs.sql import run as sql
-from schemas.configs.load import AnnotateConfig, SqlConfig
-from schemas.configs.refresh import CompareConfig, HistoryConfig, ReplayConfig
+from schemas.configs.annotate import AnnotateConfig, ReplayConfig
+from schemas.configs.evaluate import CompareConfig
+from schemas.configs.tables import HistoryConfig, SqlConfig
 from schemas.errors import UsageError
 
 BACKEND = "rollout_backend:RolloutBackend"

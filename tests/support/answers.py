@@ -33,7 +33,7 @@ def find_mentions(
         engine = backend_class(backend)(checkpoint, settings, task.decoding.temperature)
         try:
             return await asyncio.gather(
-                *(engine.steps.generate(p.token_ids, p.max_tokens) for _, p in asked)
+                *(engine.generate(p.token_ids, p.max_tokens) for _, p in asked)
             )
         finally:
             engine.close()

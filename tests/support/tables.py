@@ -5,7 +5,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from engine.tables.layout.files import NO_PMIDS, Rewrite, write_rows
+from engine.tables.layout.files import NO_PMIDS
+from engine.tables.layout.rewrite import Rewrite
+from engine.tables.layout.writer import write_rows
 from engine.tables.store import Store
 from schemas.annotations import ANNOTATIONS_SCHEMA
 

@@ -14,9 +14,9 @@ from typing import IO, Any
 
 from lxml import etree
 
-from engine.corpora.formats.lines import unzip
 from engine.corpora.formats.pieces import place_mention
 from engine.corpora.formats.texts import Annotated, Fault, parse_pmid
+from engine.storage.zipped import unzip
 from schemas.errors import DamagedSource
 from schemas.spans import Span, TypedSpan
 

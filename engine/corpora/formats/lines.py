@@ -3,16 +3,10 @@
 import gzip
 import zlib
 from collections.abc import Iterator
-from typing import IO, cast
+from typing import IO
 
+from engine.storage.zipped import unzip
 from schemas.errors import DamagedSource
-
-
-def unzip(stream: IO[bytes]) -> IO[bytes]:
-    """The stream itself or, if it is gzip by its first bytes, what is zipped in it."""
-    head = stream.read(2)
-    stream.seek(0)
-    return cast("IO[bytes]", gzip.GzipFile(fileobj=stream)) if head == b"\x1f\x8b" else stream
 
 
 def read_lines(stream: IO[bytes]) -> Iterator[tuple[int, str | UnicodeDecodeError]]:

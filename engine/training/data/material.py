@@ -8,13 +8,9 @@ import gzip
 import json
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
-from itertools import count
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pyarrow as pa
@@ -22,30 +18,21 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from engine.checkpoints.tokenizer import load_tokenizer
 from engine.corpora.leaks import HeldOut
 from engine.sources.read import read_citations
 from engine.sources.shards import Shard, find_shards
-from engine.training.data.sequences import ExampleEncoder, Sequence_, TextEncoder, stable_seed
-from engine.training.data.variation import Lexicon, cut_words, replace_names, set_apart
-from schemas.configs.finetune import TuningStage
+from engine.training.data.variation import set_apart
 from schemas.errors import UsageError
 from schemas.examples import EXAMPLES_SCHEMA
-from schemas.spans import TypedSpan
-from schemas.task import Task
-
-SEQUENCE_SCHEMA = pa.schema([("ids", pa.list_(pa.int32())), ("weights", pa.list_(pa.float32()))])
 
 _ORDER = pa.field("order", pa.uint64())
 """A random number of each row, by which they are sorted."""
 _FILE_ROWS = 16_384
-_ENCODE_ROWS = 512
+
+
 _TEXT_SCHEMA = pa.schema(
     [("text", pa.string()), ("pmid", pa.int64()), ("title_length", pa.int32())]
 )
-
-Encode = Callable[[pa.Table, int], pa.Table]
-"""From rows and the epoch's number to SEQUENCE_SCHEMA."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,147 +121,10 @@ def held_out_texts(sources: Sequence[str]) -> HeldOut:
     return HeldOut.from_examples(table)
 
 
-@dataclass(frozen=True, slots=True)
-class EncodeExamples:
-    """From EXAMPLES_SCHEMA: an :data:`Encode` that workers can be sent.
-
-    What an epoch holds of each example (how often, how varied, and what is asked about it) is drawn
-    anew for each epoch, and is the same wherever it is drawn. ``lexicon`` is the file of names that
-    :func:`write_lexicon` made, needed where names are replaced.
-    """
-
-    task: Task
-    tokenizer: str
-    stop: int
-    tuning: TuningStage
-    seed: int
-    lexicon: str | None = None
-
-    def __call__(self, rows: pa.Table, epoch: int) -> pa.Table:
-        """See :data:`Encode`."""
-        tuning = self.tuning
-        encoder = ExampleEncoder(
-            self.task, load_tokenizer(self.tokenizer), self.stop, tuning.prompt_weight,
-            tuning.marker_weight,
-        )  # fmt: skip
-        found: list[Sequence_] = []
-        for row in rows.to_pylist():
-            name = (row["corpus"], row["document"], row["part"], row["form"])
-            random = Random(stable_seed(self.seed, epoch, *name))
-            weight = tuning.weights.get(row["corpus"], 1.0)
-            mentions = [TypedSpan(m["start"], m["end"], m["entity_type"]) for m in row["mentions"]]
-            for _ in range(int(weight) + (random.random() < weight % 1)):
-                for asked in self._ask(encoder.questions(row["annotated_types"]), random):
-                    marked = any(m.entity_type in asked for m in mentions)
-                    if not marked and random.random() >= tuning.keep_negatives:
-                        continue
-                    varied = self._vary(row["text"], mentions, row["form"], random)
-                    try:
-                        sequence = encoder.encode(*varied, asked)
-                    except ValueError:  # it holds a marker of its own
-                        continue
-                    if len(sequence.ids) <= tuning.max_tokens:
-                        found.append(sequence)
-        return _to_table(found)
-
-    def _vary(
-        self, text: str, mentions: list[TypedSpan], form: str, random: Random
-    ) -> tuple[str, list[TypedSpan]]:
-        how = self.tuning.variation
-        if how.replace and self.lexicon:
-            lexicon = _read_lexicon(self.lexicon, form)
-            text, mentions = replace_names(text, mentions, lexicon, how.replace, random)
-        if form == "raw" and random.random() < how.set_apart:
-            text, mentions = set_apart(text, mentions)
-        if how.cut:
-            text, mentions = cut_words(text, mentions, how.cut, random)
-        return text, mentions
-
-    def _ask(self, questions: list[tuple[str, ...]], random: Random) -> Sequence[tuple[str, ...]]:
-        """Every question where each type is asked alone; else, half the time the one for all."""
-        if self.task.ask == "each" or not questions:
-            return questions
-        return [questions[-1] if random.random() < 0.5 else random.choice(questions)]
-
-
-@dataclass(frozen=True, slots=True)
-class EncodeTexts:
-    """From a table with ``text``: an :data:`Encode` for the language-model stage."""
-
-    tokenizer: str
-    max_tokens: int
-    restore: float
-    seed: int
-
-    def __call__(self, rows: pa.Table, epoch: int) -> pa.Table:
-        """See :data:`Encode`."""
-        encoder = TextEncoder(load_tokenizer(self.tokenizer), self.max_tokens, self.restore)
-        found: list[Sequence_] = []
-        for text in rows["text"].to_pylist():
-            found += encoder.encode(text, stable_seed(self.seed, epoch, text))
-        return _to_table(found)
-
-
-def stream(folder: str, encode: Encode) -> Iterator[Sequence_]:
-    """All sequences of epoch after epoch, without end, by pyarrow alone."""
-    dataset = ds.dataset(sorted(map(str, Path(folder).glob("*.parquet"))))
-    for epoch in count():
-        for batch in dataset.to_batches(batch_size=_ENCODE_ROWS):
-            yield from _from_table(encode(pa.Table.from_batches([batch]), epoch))
-
-
-def stream_by_ray(folder: str, encode: Encode) -> Iterator[Sequence_]:
-    """The same as :func:`stream`, read and encoded by Ray Data's tasks while the model learns.
-
-    A file at a time, and one ahead: a dataset whose reader is slow keeps its executor turning
-    without a pause, in the process that trains (which ran at a third of its speed).
-    """
-    import ray.data
-
-    context = ray.data.DataContext.get_current()
-    context.execution_options.preserve_order = True
-    context.enable_progress_bars = False
-    files = sorted(map(str, Path(folder).glob("*.parquet")))
-
-    def read(epoch: int, file: str) -> list[pa.Table]:
-        encoded = ray.data.read_parquet(file).map_batches(
-            encode, fn_kwargs={"epoch": epoch}, batch_size=_ENCODE_ROWS, batch_format="pyarrow"
-        )
-        return list(encoded.iter_batches(batch_size=None, batch_format="pyarrow"))
-
-    with ThreadPoolExecutor(1) as ahead:
-        parts = ((epoch, file) for epoch in count() for file in files)
-        following = ahead.submit(read, *next(parts))
-        while True:
-            tables = following.result()
-            following = ahead.submit(read, *next(parts))
-            for table in tables:
-                yield from _from_table(table)
-
-
 def read_column(folder: str, column: str = "text") -> Iterator[str]:
     """One column of what was prepared, row by row."""
     for batch in ds.dataset(sorted(map(str, Path(folder).glob("*.parquet")))).to_batches([column]):
         yield from batch[column].to_pylist()
-
-
-@lru_cache(maxsize=2)
-def _read_lexicon(path: str, form: str) -> Lexicon:
-    names: Lexicon = json.loads(Path(path).read_text())[form]
-    return names
-
-
-def _to_table(sequences: Sequence[Sequence_]) -> pa.Table:
-    columns = ([s.ids for s in sequences], [s.weights for s in sequences])
-    return pa.table(
-        [pa.array(c, f.type) for c, f in zip(columns, SEQUENCE_SCHEMA, strict=True)],
-        schema=SEQUENCE_SCHEMA,
-    )
-
-
-def _from_table(table: pa.Table) -> Iterator[Sequence_]:
-    for ids, weights in zip(table["ids"].to_pylist(), table["weights"].to_pylist(), strict=True):
-        yield Sequence_(ids, weights)
 
 
 def _prepare(

@@ -12,7 +12,8 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from engine.backends.base import EngineSettings
-from engine.checkpoints.load import Checkpoint, digest_weights, fetch_files, load_checkpoint
+from engine.checkpoints.fetch import fetch_files
+from engine.checkpoints.load import Checkpoint, digest_weights, load_checkpoint
 from engine.checkpoints.merge import merge
 from engine.scoring.few_shot import few_shot_checkpoint
 from engine.steps.annotator import make_annotator

@@ -10,7 +10,8 @@ import pytest
 
 from engine.corpora.examples import Counts
 from jobs.corpus import CorpusImportResult, describe, run
-from schemas.configs.load import CorpusImportConfig, load_config
+from schemas.configs.corpus import CorpusImportConfig
+from schemas.configs.load import load_config
 
 CONFIG = Path(__file__).parents[3] / "jobs/configs/corpora.yaml"
 

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.planning.plan import Plan, make_plan, settled_pmids, vanished
+from engine.planning.baseline import vanished
+from engine.planning.plan import Plan, make_plan
+from engine.planning.settled import settled_pmids
 from engine.sources.read import SCAN_SCHEMA
-from engine.tables.store import KEY_COLUMNS
+from engine.tables.reading import KEY_COLUMNS
 from schemas.citation import digest_text
 
 ANNOTATOR = "a" * 16

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.refresh.lock import Held, new_run_id, turn
+from engine.refresh.lock import Held, turn
+from engine.runs.result import new_run_id
 from engine.storage.digests import remembered
 
 

@@ -1,14 +1,7 @@
 """What came, went and moved, and what a gate makes of it."""
 
-from engine.scoring.comparison import (
-    Comparison,
-    GoldScore,
-    Limits,
-    Side,
-    compare,
-    judge,
-    to_markdown,
-)
+from engine.refresh.gate import Limits, judge
+from engine.scoring.comparison import Comparison, GoldScore, Side, compare, to_markdown
 from schemas.spans import TypedSpan
 
 LIMITS = Limits(

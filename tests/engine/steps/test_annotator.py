@@ -10,7 +10,7 @@ import pytest
 from engine.backends.base import EngineSettings
 from engine.checkpoints.load import load_checkpoint
 from engine.steps.annotator import Annotator, make_annotator
-from schemas.configs.load import AnnotateConfig
+from schemas.configs.annotate import AnnotateConfig
 from schemas.task import Task
 
 Make = Callable[[str], Path]

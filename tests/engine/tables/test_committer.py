@@ -10,15 +10,17 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError
+from small_files import make_small
 from tables import fill, rows, texts
 
-from engine.planning.plan import outranked_pmids, settled_pmids
+from engine.planning.settled import outranked_pmids, settled_pmids
 from engine.tables import committer as commits
-from engine.tables.committer import Committer, Overtaken
-from engine.tables.layout import files as layout
+from engine.tables.committer import Committer
 from engine.tables.layout.files import NO_PMIDS, stored_files
+from engine.tables.layout.writer import write_rows
 from engine.tables.ledger import FILES_ID
 from engine.tables.store import Store
+from engine.tables.transactions import Overtaken
 from schemas.annotations import ANNOTATIONS_SCHEMA
 from schemas.errors import JobError
 
@@ -27,7 +29,7 @@ SCATTERED = list(range(0, 100, 20))
 
 @pytest.fixture(autouse=True)
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout, "ROWS_PER_FILE", 10)
+    make_small(monkeypatch, ROWS_PER_FILE=10)
     monkeypatch.setattr(commits, "_ROWS_READ_AT_ONCE", 0)
     monkeypatch.setattr(commits, "_ROWS_READ_PER_REPLACED", 4)
 
@@ -187,7 +189,7 @@ def test_compacting_goes_well_with_a_writer(store: Store, monkeypatch: pytest.Mo
 def test_vacuum_deletes_orphans_and_what_was_replaced_but_nothing_young(store: Store) -> None:
     fill(store, range(10))
     committer(store, range(8)).commit(newer(range(8)))
-    layout.write_rows(store.load(), rows([77]))  # and then it crashed
+    write_rows(store.load(), rows([77]))  # and then it crashed
     assert len(parquet(store)) == 3
     assert store.vacuum("annotations", 1, dry_run=False) == 0
     for path in Path(store.uri("annotations")).glob("*.parquet"):

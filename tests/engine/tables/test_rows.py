@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+from small_files import make_small
 from tables import fill, put, rows
 
-from engine.runs.reannotate import changed
-from engine.tables.layout import files as layout
-from engine.tables.layout.files import NO_PMIDS, Rewrite, write_rows
+from engine.planning.settled import changed
+from engine.tables.layout.files import NO_PMIDS, stored_files
+from engine.tables.layout.rewrite import Rewrite
+from engine.tables.layout.writer import write_rows
+from engine.tables.reading import KEY_COLUMNS
 from engine.tables.rows import (
     count_annotators,
     no_citations,
@@ -15,7 +18,7 @@ from engine.tables.rows import (
     stale,
     with_status,
 )
-from engine.tables.store import KEY_COLUMNS, Store
+from engine.tables.store import Store
 from engine.views.sql import open_views
 from schemas.citation import CITATION_SCHEMA
 
@@ -28,7 +31,7 @@ def test_annotators_are_counted_also_in_files_of_several(store: Store) -> None:
     fill(store, range(1, 5))
     add(store, range(5, 8), annotator="b")
     assert count_annotators(store.load()) == {"a": 4, "b": 3}
-    from engine.planning.plan import settled_pmids
+    from engine.planning.settled import settled_pmids
     from engine.tables.committer import Committer
 
     Committer(store.load(), None, settled_pmids).compact()
@@ -63,7 +66,7 @@ def test_rows_are_found_by_status_and_error(store: Store) -> None:
 def test_stored_rows_are_read_as_citations(store: Store) -> None:
     fill(store, range(1, 6))
     table = store.load()
-    (file,) = layout.stored_files(table)
+    (file,) = stored_files(table)
     parts = list(read_stored(table.table_uri, file.path, np.array([2, 4, 5]), 2))
     assert [p["pmid"].to_pylist() for p in parts] == [[2, 4], [5]]
     assert parts[0].schema == CITATION_SCHEMA == no_citations().schema
@@ -74,7 +77,7 @@ def test_stored_rows_are_read_as_citations(store: Store) -> None:
 def test_a_sample_is_the_same_for_a_seed_and_from_all_over(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layout, "ROWS_PER_GROUP", 8)
+    make_small(monkeypatch, ROWS_PER_GROUP=8)
     fill(store, range(1, 101), range(200, 300))
     for pmids in (range(300, 310), range(310, 320)):
         add(store, pmids, annotator="b", status="ok")

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from engine.planning.plan import settled_pmids
+from engine.planning.settled import settled_pmids
 from engine.tables.committer import Committer
-from engine.tables.store import Store, read_keys
+from engine.tables.reading import read_keys
+from engine.tables.store import Store
 from schemas.annotations import ANNOTATIONS_SCHEMA
 from schemas.citation import digest_text
 from schemas.errors import JobError, UsageError
@@ -149,7 +150,8 @@ def test_a_place_with_an_awkward_name(tmp_path: Path) -> None:
 def test_a_process_that_reads_and_ends_does_not_abort(store: Store) -> None:
     committer(store).commit(rows(*range(1, 200)))
     code = (
-        "import sys; from engine.tables.store import Store, open_dataset;"
+        "import sys; from engine.tables.reading import open_dataset;"
+        "from engine.tables.store import Store;"
         "import pyarrow.compute as pc;"
         "d = open_dataset(Store(sys.argv[1]).load()); d.to_table(filter=pc.field('pmid') == 1)"
     )

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from schemas.configs.load import AnnotateConfig, Engines, load_config
+from schemas.configs.annotate import AnnotateConfig
+from schemas.configs.load import load_config
+from schemas.configs.options import Engines
 from schemas.errors import UsageError
 
 GOOD: dict[str, Any] = {"sources": ["a.xml"], "to": "table"}

@@ -10,28 +10,20 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 from pyarrow.dataset import dataset
+from small_files import make_small
 from tables import fill, put, rows, texts
 
-from engine.tables.layout import files as layout
-from engine.tables.layout.files import (
-    STORED_SCHEMA,
-    Changes,
-    compact,
-    rewrite,
-    stored_files,
-    touched,
-    write_rows,
-)
+from engine.tables.layout.compaction import compact
+from engine.tables.layout.files import STORED_SCHEMA, stored_files, touched
+from engine.tables.layout.rewrite import Changes, rewrite
+from engine.tables.layout.writer import write_rows
 from engine.tables.store import Store
 from schemas.annotations import METADATA_COLUMNS
 
 
 @pytest.fixture(autouse=True)
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout, "ROWS_PER_FILE", 10)
-    monkeypatch.setattr(layout, "ROWS_PER_GROUP", 4)
-    monkeypatch.setattr(layout, "_LOT_ROWS", 30)
-    monkeypatch.setattr(layout, "_FEW", 1)
+    make_small(monkeypatch, ROWS_PER_FILE=10, ROWS_PER_GROUP=4, _LOT_ROWS=30, _FEW=1)
 
 
 def test_files_say_what_they_hold(store: Store) -> None:
@@ -57,7 +49,7 @@ def test_only_files_that_hold_what_changes_are_made_anew(store: Store) -> None:
 def test_rows_are_replaced_patched_and_removed_in_one_pass(
     store: Store, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layout, "_FEW", few)
+    make_small(monkeypatch, _FEW=few)
     fill(store, range(25))
     replaced, patched, gone = np.array([0, 3, 12]), np.array([4, 13, 24]), np.array([1, 2, 19])
     news = rows(replaced, "new")

@@ -11,17 +11,20 @@ import numpy as np
 import pytest
 from tables import fill, put, rows, texts
 
-from engine.planning.plan import settled_pmids
+from engine.planning.settled import settled_pmids
 from engine.tables.committer import Committer
-from engine.tables.layout import files as layout
-from engine.tables.layout.files import NO_PMIDS, Rewrite, write_rows
+from engine.tables.layout import writer
+from engine.tables.layout.files import NO_PMIDS
+from engine.tables.layout.rewrite import Rewrite
+from engine.tables.layout.writer import write_rows
 from engine.tables.store import Store
 
 ROOT = Path(__file__).parents[4]
 
 CRASHES = """
 import os, sys
-from engine.tables.layout.files import filesystem, write_rows
+from engine.tables.layout.files import filesystem
+from engine.tables.layout.writer import write_rows
 from engine.tables.store import Store
 from tables import rows
 table = Store(sys.argv[1]).load()
@@ -74,7 +77,7 @@ def test_files_of_other_machines_go_by_their_age(store: Store, days: float, goes
 
 
 def test_what_was_part_of_the_table_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout, "new_name", lambda: f"part-x{os.urandom(4).hex()}.parquet")
+    monkeypatch.setattr(writer, "new_name", lambda: f"part-x{os.urandom(4).hex()}.parquet")
     fill(store, [1, 2])
     Committer(store.load(), np.array([1]), settled_pmids).commit(rows([1], text="y"))
     for file in Path(store.root, "annotations").glob("*.parquet"):

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from engine.checkpoints.load import load_checkpoint
 from engine.checkpoints.tokenizer import load_tokenizer
-from engine.training.data.material import EncodeExamples, write_lexicon
+from engine.training.data.encode import EncodeExamples
+from engine.training.data.material import write_lexicon
 from engine.training.data.sequences import ExampleEncoder
 from engine.training.data.variation import CUT, cut_words, replace_names, set_apart
 from schemas.configs.finetune import Optimisation, TuningStage, Variation

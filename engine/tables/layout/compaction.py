@@ -1,0 +1,121 @@
+"""Small and overlapping files put together, by PMID."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+from deltalake import DeltaTable
+from deltalake.transaction import AddAction
+from pyarrow.fs import FileSystem
+
+from engine.tables.layout.files import (
+    ROWS_PER_GROUP,
+    STORED_SCHEMA,
+    StoredFile,
+    between,
+    filesystem,
+    read_pmids,
+    read_rows,
+    stored_files,
+)
+from engine.tables.layout.rewrite import Rewrite
+from engine.tables.layout.writer import ROWS_PER_FILE, discard, file_count, write_rows
+
+_LOT_ROWS = 131_072
+
+
+def loose_files(table: DeltaTable) -> int:
+    """How many files :func:`compact` would put together with others."""
+    return len(_well_laid(stored_files(table))[1])
+
+
+def compact(table: DeltaTable) -> Rewrite | None:
+    """Write the rows of small and overlapping files into files of ROWS_PER_FILE, by PMID.
+
+    Files that lie well are touched only where such rows fall between theirs. None if there is
+    nothing to do; else there may be more to do after it, as memory is bounded.
+    """
+    fs = filesystem(table)
+    lying, loose = _well_laid(stored_files(table))
+    if not loose or (len(loose) == 1 and not any(_overlap(loose[0], f) for f in lying)):
+        return None
+    small = [f for f in loose if f.rows <= ROWS_PER_GROUP]
+    lot = [f for f in loose if f.rows > ROWS_PER_GROUP]
+    while small and sum(f.rows for f in lot if f.rows <= ROWS_PER_GROUP) < _LOT_ROWS:
+        lot.append(small.pop(0))
+    pmids = np.sort(np.concatenate([read_pmids(fs, f.path) for f in lot]))
+    # Small files may reach from the oldest to the newest citation: each would be read again for
+    # every file that is made, so their rows are held.
+    held = [read_rows(fs, f.path) for f in lot if f.rows <= ROWS_PER_GROUP]
+    in_memory = pa.concat_tables([STORED_SCHEMA.empty_table(), *held]).sort_by("pmid")
+    wide = [f for f in lot if f.rows > ROWS_PER_GROUP]
+    added: list[AddAction] = []
+    removed = list(lot)
+    try:
+        for base, low, high in _ranges(fs, lying, pmids):
+            if base is not None and base not in removed:
+                removed.append(base)
+            near = [
+                f for f in [*wide, *([base] if base else [])] if f.low <= high and low <= f.high
+            ]
+            rows = pa.concat_tables(
+                [_range(in_memory, low, high), *(read_rows(fs, f.path, low, high) for f in near)]
+            )
+            added += write_rows(table, rows.sort_by("pmid"))
+    except BaseException:
+        discard(table, added)
+        raise
+    return Rewrite(added, removed, pmids)
+
+
+def _range(rows: pa.Table, low: int, high: int) -> pa.Table:
+    """The rows, sorted by PMID, from ``low`` to ``high``."""
+    pmids = rows["pmid"].to_numpy()
+    start, end = np.searchsorted(pmids, low), np.searchsorted(pmids, high, "right")
+    return rows.slice(start, end - start)
+
+
+def _overlap(one: StoredFile, other: StoredFile) -> bool:
+    return one.low <= other.high and other.low <= one.high
+
+
+def _well_laid(files: list[StoredFile]) -> tuple[list[StoredFile], list[StoredFile]]:
+    """Files that are large enough and follow one another, and the rest."""
+    lying: list[StoredFile] = []
+    loose = []
+    for file in files:
+        if file.rows >= ROWS_PER_FILE // 2 and (not lying or file.low > lying[-1].high):
+            lying.append(file)
+        else:
+            loose.append(file)
+    return lying, loose
+
+
+def _ranges(
+    fs: FileSystem, lying: list[StoredFile], pmids: np.ndarray
+) -> Iterator[tuple[StoredFile | None, int, int]]:
+    """The files to be made so that ``pmids`` find their place: from which PMID to which, and the
+    file that lies there already. What falls between two files and is enough makes its own."""
+    slots = np.clip(np.searchsorted([f.low for f in lying], pmids, "right") - 1, 0, None)
+    for slot in np.unique(slots):
+        falling = pmids[slots == slot]
+        if not lying:
+            yield from ((None, *ends) for ends in _cut(falling))
+            continue
+        base = lying[slot]
+        before, after = falling[falling < base.low], falling[falling > base.high]
+        inside = between(falling, base.low, base.high)
+        for gap in (before, after):
+            if len(gap) >= ROWS_PER_FILE // 2:
+                yield from ((None, *ends) for ends in _cut(gap))
+            else:
+                inside = np.concatenate([inside, gap])
+        if len(inside):
+            merged = np.sort(np.concatenate([inside, read_pmids(fs, base.path)]))
+            yield from ((base, *ends) for ends in _cut(merged))
+
+
+def _cut(pmids: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Even pieces of about ROWS_PER_FILE: their first and last PMID."""
+    for piece in np.array_split(pmids, file_count(len(pmids))):
+        yield int(piece[0]), int(piece[-1])

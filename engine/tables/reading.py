@@ -1,0 +1,74 @@
+"""A table as a dataset, and the keys of its rows.
+
+Enters: a version of a table. Leaves: what pyarrow and DuckDB scan.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+from pyarrow.dataset import Dataset, FileSystemDataset
+
+from engine.tables.layout.files import filesystem, stored_files, with_pmids
+from schemas.annotations import (
+    ANNOTATIONS_SCHEMA,
+)
+
+KEY_COLUMNS = ("pmid", "text_digest", "annotator", "status", "metadata_digest", "source")
+
+
+_MANY = 5_000_000
+
+
+def read_keys(
+    table: DeltaTable, pmids: np.ndarray | None = None, columns: Iterable[str] = KEY_COLUMNS
+) -> pa.Table:
+    """:data:`KEY_COLUMNS` (or others) of all rows, or of those with the given PMIDs (sorted)."""
+    data = open_dataset(table)
+    # Columns that a table of an older version does not have are null.
+    known = [n for n in columns if n in data.schema.names]
+    pmids = None if pmids is None else np.asarray(pmids)
+    if pmids is None or len(pmids) > _MANY:  # to look each up would take longer
+        found = data.to_table(columns=known)
+    elif not len(pmids):
+        found = data.schema.empty_table().select(known)
+    else:
+        found = data.to_table(columns=known, filter=with_pmids(pmids))
+    for name in columns:
+        if name not in known:
+            kind = ANNOTATIONS_SCHEMA.field(name).type
+            found = found.append_column(name, pa.nulls(len(found), kind))
+    return found
+
+
+def annotators_of(table: DeltaTable) -> set[str]:
+    """The annotators that have rows in the table: where the files say it, without reading them."""
+    files = pa.table(table.get_add_actions(flatten=True))
+    if {"min.annotator", "max.annotator"} <= set(files.column_names):
+        low, high = files["min.annotator"], files["max.annotator"]
+        if pc.all(pc.fill_null(pc.equal(low, high), False)).as_py():
+            return set(low.unique().to_pylist())
+    return set(pc.unique(read_keys(table, columns=["annotator"])["annotator"]).to_pylist())
+
+
+def open_dataset(table: DeltaTable) -> Dataset:
+    """The rows of a table, for pyarrow and DuckDB to scan.
+
+    delta-rs's own dataset takes a bound that a file does not state for null, and a filter on such
+    a column (``status = 'failed'``) then finds nothing in it: here only PMIDs are bounded.
+    """
+    whole = table.to_pyarrow_dataset(filesystem=filesystem(table))
+    bounds = np.iinfo(np.int64)
+    fragments = []
+    for file in stored_files(table):
+        known = None
+        if "pmid" in whole.schema.names and (file.low, file.high) != (bounds.min, bounds.max):
+            known = (pc.field("pmid") >= file.low) & (pc.field("pmid") <= file.high)
+        fragments.append(
+            whole.format.make_fragment(
+                file.path, filesystem=whole.filesystem, partition_expression=known
+            )
+        )
+    return FileSystemDataset(fragments, whole.schema, whole.format, whole.filesystem)

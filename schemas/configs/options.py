@@ -1,0 +1,116 @@
+"""What several configs share: engines, writing, the mirror, trial texts."""
+
+import re
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from schemas.strict import Strict
+
+MirrorKind = Literal["baseline", "updates"]
+
+
+Dtype = Literal["auto", "bfloat16", "float16", "float32"]
+
+
+class Engines(Strict):
+    """How many engines: ``N`` or ``MIN:MAX``."""
+
+    min: int = Field(1, ge=1)
+    max: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"engines min {self.min} is above max {self.max}")
+        return self
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From ``"4"`` or ``"1:16"``."""
+        match = re.fullmatch(r"(\d+)(?::(\d+))?", text.strip())
+        low = int(match[1]) if match else 0
+        high = int(match[2]) if match and match[2] else low
+        if not 1 <= low <= high:
+            raise ValueError(f"engines {text!r}, expected N or MIN:MAX with 1 <= MIN <= MAX")
+        return cls(min=low, max=high)
+
+
+class EngineOptions(Strict):
+    """How the engines of a job are run."""
+
+    backend: str = Field("vllm", description="vllm, transformers, or package.module:Class.")
+    engines: Engines = Field(Engines(), description="N, or MIN:MAX for an autoscaling pool.")
+    tensor_parallel_size: int = Field(1, ge=1, description="GPUs per engine.")
+    speculative_tokens: int | None = Field(
+        None, ge=0, description="Tokens guessed from the prompt at a time; 0 is off."
+    )
+    stall_seconds: float = Field(
+        300.0,
+        gt=0,
+        description="An engine that has prompts and answers none for so long is replaced.",
+    )
+    dtype: Dtype = Field(
+        "auto", description="Precision of the model's arithmetic; auto is that of its weights."
+    )
+    max_concurrent_prompts: int = Field(256, ge=1, description="Prompts an engine runs at once.")
+
+    @field_validator("engines", mode="before")
+    @classmethod
+    def _engines(cls, value: Any) -> Any:
+        return Engines.parse(str(value)) if isinstance(value, str | int) else value
+
+
+class WriteOptions(EngineOptions):
+    """How the rows that a job annotates are stored."""
+
+    store_text: bool = Field(True, description="Store each citation's text beside its mentions.")
+    commit_every_seconds: float = Field(60.0, gt=0, description="Seconds between commits.")
+    commit_every_rows: int = Field(
+        50_000, ge=1, description="Citations after which a commit is made at once."
+    )
+
+
+class MirrorOptions(Strict):
+    """How NLM's files are fetched, and where to."""
+
+    to: str = Field(min_length=1, description="Directory or URI that the files go to.")
+    source: str = Field(
+        "https://ftp.ncbi.nlm.nih.gov/pubmed",
+        description="Base URL, below which are baseline/ and updatefiles/.",
+    )
+    connections: int = Field(3, ge=1, le=10, description="Files fetched at a time.")
+    retries: int = Field(
+        8, ge=0, description="Attempts that bring nothing, after the first, before a file is left."
+    )
+    backoff_seconds: float = Field(
+        1.0, ge=0, description="Unit of the growing pauses between attempts."
+    )
+    timeout_seconds: float = Field(
+        60.0, gt=0, description="Without a byte for so long, a connection is given up."
+    )
+
+    @field_validator("source")
+    @classmethod
+    def _source(cls, value: str) -> str:
+        url = urlsplit(value)
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise ValueError(
+                "expected an http:// or https:// URL; NLM serves its FTP folders by https too"
+            )
+        return value
+
+
+class TrialOptions(Strict):
+    """The texts that two annotators are tried on."""
+
+    corpora: list[str] = Field([], description="Gold examples (Parquet) that both are scored on.")
+    split: Literal["train", "dev", "test"] = Field("test", description="Which examples.")
+    limit: int | None = Field(None, ge=1, description="At most so many examples of each corpus.")
+    sample: int = Field(500, ge=0, description="So many citations of the table are compared.")
+    seed: int = Field(20240401, ge=0, description="Of the sample.")
