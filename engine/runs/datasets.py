@@ -33,7 +33,7 @@ def scan(shards: list[Shard]) -> pa.Table:
     dataset = _read(
         [s.uri for s in shards], [partial(_scan, s, i) for i, s in enumerate(shards)], SCAN_SCHEMA
     )
-    tables = list(dataset.iter_batches(batch_size=None, batch_format="pyarrow"))
+    tables: list[pa.Table] = list(dataset.iter_batches(batch_size=None, batch_format="pyarrow"))
     return pa.concat_tables(t.cast(SCAN_SCHEMA) for t in tables)
 
 
@@ -105,16 +105,14 @@ def _prepared(
     batch_citations: int,
     one_sentence: bool = False,
 ) -> Dataset:
-    return citations.map_batches(
+    step = partial(
         prepare,
-        batch_size=batch_citations,
-        batch_format="pyarrow",
-        zero_copy_batch=True,
-        fn_kwargs={
-            "checkpoint_ref": checkpoint_ref,
-            "task_json": task.model_dump_json(),
-            "one_sentence": one_sentence,
-        },
+        checkpoint_ref=checkpoint_ref,
+        task_json=task.model_dump_json(),
+        one_sentence=one_sentence,
+    )
+    return citations.map_batches(
+        step, batch_size=batch_citations, batch_format="pyarrow", zero_copy_batch=True
     )
 
 
@@ -148,13 +146,18 @@ def _read(
     )
 
 
+def _metadata_of(uri: str) -> BlockMetadata:
+    """Nothing is known of a file's rows before it is read; its URI names it in Ray's statistics."""
+    return BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None, input_files=(uri,))
+
+
 class _FileSource(Datasource):
     """One read task per file, which yields blocks while it reads."""
 
     def __init__(
         self, uris: list[str], reads: list[Callable[[], Iterable[Block]]], schema: pa.Schema
     ):
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._uris, self._reads, self._schema = uris, reads, schema
 
     def get_name(self) -> str:
@@ -165,6 +168,6 @@ class _FileSource(Datasource):
 
     def get_read_tasks(self, parallelism: int, *args: Any, **kwargs: Any) -> list[ReadTask]:
         return [
-            ReadTask(read, BlockMetadata(None, None, None, (uri,)), schema=self._schema)
+            ReadTask(read, _metadata_of(uri), schema=self._schema)
             for uri, read in zip(self._uris, self._reads, strict=True)
         ]

@@ -7,6 +7,7 @@ rows, batch by batch, while the engines go on. Left to others: committing them.
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 from ray.data import ActorPoolStrategy, Dataset
@@ -101,17 +102,15 @@ def annotate(
                 "temperature": annotator.task.decoding.temperature,
             },
         )
-    finished = generated.map_batches(
+    rows = partial(
         finish,
-        batch_size=None,
-        batch_format="pyarrow",
-        zero_copy_batch=True,
-        fn_kwargs={
-            "checkpoint_ref": annotator.checkpoint.ref,
-            "codec": annotator.task.codec,
-            "annotator": annotator.fingerprint,
-            "run_id": run_id,
-            "store_text": store_text,
-        },
+        checkpoint_ref=annotator.checkpoint.ref,
+        codec=annotator.task.codec,
+        annotator=annotator.fingerprint,
+        run_id=run_id,
+        store_text=store_text,
+    )
+    finished = generated.map_batches(
+        rows, batch_size=None, batch_format="pyarrow", zero_copy_batch=True
     )
     yield from finished.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)

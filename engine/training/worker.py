@@ -75,6 +75,7 @@ def work(config: dict[str, Any]) -> None:
     """Ray Train's ``train_loop_per_worker``: ``config`` holds a ``stage`` and the ``queue`` that
     figures go into."""
     import ray.train
+    import ray.train.torch
     import torch
 
     stage: Stage = config["stage"]

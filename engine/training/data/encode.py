@@ -1,13 +1,14 @@
 """Examples and texts to token sequences, anew in every epoch, and their stream."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import count
 from pathlib import Path
 from random import Random
+from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -25,8 +26,12 @@ SEQUENCE_SCHEMA = pa.schema([("ids", pa.list_(pa.int32())), ("weights", pa.list_
 _ENCODE_ROWS = 512
 
 
-Encode = Callable[[pa.Table, int], pa.Table]
-"""From rows and the epoch's number to SEQUENCE_SCHEMA."""
+class Encode(Protocol):
+    """From rows and the epoch's number to SEQUENCE_SCHEMA."""
+
+    def __call__(self, rows: pa.Table, epoch: int) -> pa.Table:
+        """The sequences of some rows in one epoch; the same wherever they are made."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +138,7 @@ def stream_by_ray(folder: str, encode: Encode) -> Iterator[Sequence_]:
 
     def read(epoch: int, file: str) -> list[pa.Table]:
         encoded = ray.data.read_parquet(file).map_batches(
-            encode, fn_kwargs={"epoch": epoch}, batch_size=_ENCODE_ROWS, batch_format="pyarrow"
+            partial(encode, epoch=epoch), batch_size=_ENCODE_ROWS, batch_format="pyarrow"
         )
         return list(encoded.iter_batches(batch_size=None, batch_format="pyarrow"))
 
