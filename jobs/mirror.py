@@ -1,12 +1,9 @@
 """``pubmark mirror``: NLM's files on a disk or in an object store, whole and as published."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
-from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from engine.mirror.client import Client
 from engine.mirror.copying import Mirror, Mirrored
@@ -77,34 +74,3 @@ def describe(result: Mirrored, config: MirrorConfig) -> str:
     if result.interrupted:
         lines.append("interrupted; the same command goes on from there")
     return "\n".join(lines)
-
-
-@contextmanager
-def progress_bar(console: Console) -> Iterator[Callable[[Mirrored], None]]:
-    """Draws how a run goes on, if ``console`` is a terminal; elsewhere the log says it."""
-    if not console.is_terminal:
-        yield lambda _: None
-        return
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
-    with progress:
-        task = progress.add_task("listing", total=None, speed="")
-
-        def report(result: Mirrored) -> None:
-            if result.to_fetch:
-                over = len(result.fetched) + len(result.failed)
-                done, total, doing = over, result.to_fetch, "fetching"
-            else:
-                done, total, doing = result.settled, result.listed, "checking"
-            seconds = progress.tasks[0].elapsed or 1e-9
-            speed = f"{decimal(result.bytes)}, {decimal(round(result.bytes / seconds))}/s"
-            progress.update(task, description=doing, completed=done, total=total, speed=speed)
-
-        yield report

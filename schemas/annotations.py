@@ -61,8 +61,6 @@ METADATA_COLUMNS = (
 )  # fmt: skip
 """What a record whose text is unchanged may change in its row: no model has seen these."""
 
-STATUSES = ("ok", "empty", "partial", "failed")
-
 ANNOTATORS_SCHEMA = pa.schema(
     [
         pa.field("annotator", pa.string(), nullable=False),

@@ -24,9 +24,9 @@ class Decoding(Strict):
 
     temperature: float = Field(0.0, ge=0, description="0 is greedy.")
     max_tokens_per_text_token: float = Field(
-        1.5, gt=0, description="Token limit of a completion, per token of the text asked about …"
+        1.5, gt=0, description="Token limit of a completion, per token of the text asked about."
     )
-    max_tokens_extra: int = Field(32, ge=0, description="… and this many on top.")
+    max_tokens_extra: int = Field(32, ge=0, description="Tokens on top of that limit.")
 
 
 class Task(Strict):
@@ -36,12 +36,19 @@ class Task(Strict):
     prompt of a type, so put there what prompts share: vLLM's prefix cache then serves it.
     """
 
-    entity_types: dict[str, EntityType] = Field(min_length=1)
-    template: str
+    entity_types: dict[str, EntityType] = Field(
+        min_length=1, description="The entity types by name, each with a definition."
+    )
+    template: str = Field(
+        description="The prompt: {text} stands for the text, {type} and {definition} for what is "
+        "asked. What comes before {text} is shared by prompts and cached."
+    )
     unit: Literal["sentence", "passage"] = Field(
         "sentence", description="passage: as many whole sentences as max_text_tokens allows."
     )
-    codec: Literal["mark", "tags"] = "mark"
+    codec: Literal["mark", "tags"] = Field(
+        "mark", description="How an answer marks mentions: <mark>…</mark>, or a tag for each type."
+    )
     ask: Literal["each", "all"] = Field(
         "each", description="A prompt for each entity type, or one for all (codec tags only)."
     )
@@ -51,7 +58,7 @@ class Task(Strict):
     max_text_tokens: int = Field(
         512, ge=8, description="Longest text in one prompt, in tokens; longer sentences are split."
     )
-    decoding: Decoding = Decoding()
+    decoding: Decoding = Field(Decoding(), description="How a completion is generated.")
 
     @model_validator(mode="after")
     def _check_template(self) -> Self:

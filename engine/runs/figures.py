@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.annotations import STATUSES
+from schemas.status import STATUSES
 
 SAMPLES = 20
 """How many unplaced marks of each reason a run keeps, to be looked at."""

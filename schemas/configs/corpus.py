@@ -2,43 +2,44 @@
 
 from typing import Any, Literal
 
-from pydantic import (
-    Field,
-    field_validator,
-)
+from pydantic import Field, field_validator
 
+from schemas.configs.options import Split
 from schemas.strict import Strict
 
 
 class CorpusSource(Strict):
     """One corpus of ``pubmark corpus import``."""
 
-    name: str = Field(pattern=r"^[^/]+$", description="What its examples and files are named by.")
-    files: dict[Literal["train", "dev", "test"], list[str]] = Field(
-        min_length=1, description="Files, folders or globs by split."
+    name: str = Field(
+        pattern=r"^[^/]+$",
+        description="What the corpus, and the files of its examples, are called.",
+    )
+    files: dict[Split, list[str]] = Field(
+        min_length=1, description="Files, folders or globs by split: train, dev, test."
     )
     format: Literal["mark", "pubtator", "bioc-xml", "bioc-json", "iob", "brat"] | None = Field(
-        None, description="Of the files; told by their names if not given."
+        None, description="Format of the files; told by their names if not given."
     )
     types: str | dict[str, str | None] | None = Field(
         None,
-        description="Own types to ours, null for those left out; or a corpus whose mapping is "
-        "built in. Each type becomes itself, in lower case, if not given.",
+        description="The corpus's entity types to ours, as Own=ours,Other= (left out), or a corpus "
+        "whose mapping is built in. If not given, each becomes itself in lower case.",
     )
     units: list[Literal["sentence", "citation"]] = Field(
-        ["sentence"], min_length=1, description="What an example is; each makes files of its own."
+        ["sentence"], min_length=1, description="What an example is; each unit makes its own files."
     )
     tokenised: bool = Field(False, description="Of mark text: words stand apart (T - cell).")
     lines_of: str | None = Field(
-        None, description="The corpus here from whose documents these lines were taken."
+        None, description="The corpus of this import from whose documents these lines were taken."
     )
     dev: Literal["none", "hash", "published"] = Field(
         "none",
-        description="Which documents of the train files are dev: none, a tenth by hash, or those "
-        "of which no lines_of this corpus are trained on.",
+        description="Which documents of the train files become dev: none; hash, a tenth of them; "
+        "published, those of which no lines_of this corpus are trained on.",
     )
     dev_block_lines: int = Field(
-        1, ge=1, description="Draw lines without documents in blocks of so many."
+        1, ge=1, description="Lines without documents are drawn for dev in blocks of so many."
     )
 
     @field_validator("files", mode="before")
@@ -52,8 +53,10 @@ class CorpusSource(Strict):
 class CorpusImportConfig(Strict):
     """``pubmark corpus import``."""
 
-    corpora: list[CorpusSource] = Field(min_length=1, description="What to import.")
-    root: str | None = Field(None, description="Folder or URI that the files' paths start from.")
+    corpora: list[CorpusSource] = Field(min_length=1, description="The corpora to import.")
+    root: str | None = Field(
+        None, description="Folder or URI that the files' relative paths start from."
+    )
     to: str = Field(min_length=1, description="The folder for the files of examples.")
     force: bool = Field(False, description="Replace files that are there.")
 

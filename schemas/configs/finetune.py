@@ -12,21 +12,23 @@ class Shape(Strict):
     """A Llama from nothing."""
 
     vocabulary: int = Field(8192, ge=300, description="Tokens of the tokenizer trained for it.")
-    width: int = Field(320, ge=16)
-    feed_forward: int = Field(896, ge=16)
-    layers: int = Field(8, ge=1)
-    heads: int = Field(5, ge=1)
-    context_tokens: int = Field(1024, ge=64)
+    width: int = Field(320, ge=16, description="Width of the hidden states.")
+    feed_forward: int = Field(896, ge=16, description="Width between the two feed-forward layers.")
+    layers: int = Field(8, ge=1, description="Transformer blocks.")
+    heads: int = Field(5, ge=1, description="Attention heads of a block; they divide the width.")
+    context_tokens: int = Field(1024, ge=64, description="Longest prompt and answer together.")
 
 
 class Lora(Strict):
     """A low-rank adapter beside frozen weights."""
 
-    rank: int = Field(16, ge=1)
-    alpha: int = Field(32, ge=1)
-    dropout: float = Field(0.0, ge=0, lt=1)
+    rank: int = Field(16, ge=1, description="Rank of the two matrices.")
+    alpha: int = Field(32, ge=1, description="The adapter counts alpha / rank times.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Share of its inputs that is left out.")
     modules: tuple[str, ...] | None = Field(
-        None, description="Names of the linear layers; all but the output layer if not given."
+        None,
+        description="Names of the linear layers that are adapted; if not given, all but the "
+        "output layer.",
     )
 
 
@@ -34,33 +36,44 @@ class Optimisation(Strict):
     """How the weights move. Warm-up, then a cosine down to ``final_rate``."""
 
     steps: int = Field(ge=1, description="Optimiser steps.")
-    batch_tokens: int = Field(16_384, ge=64, description="Tokens of one step, all workers.")
+    batch_tokens: int = Field(
+        16_384, ge=64, description="Tokens of one step, of all workers together."
+    )
     micro_tokens: int | None = Field(
         None,
         ge=64,
-        description="Tokens of one forward pass at most; if none, 8,192 on GPUs and 1,024 on CPUs.",
+        description="Tokens of one forward pass at most; if not given, 8,192 on GPUs and "
+        "1,024 on CPUs.",
     )
     optimizer: Literal["adamw", "muon"] = Field(
         "adamw",
-        description="muon: the matrices between embeddings by Muon (torch.optim.Muon), scaled so "
+        description="adamw; or muon: the matrices between embeddings by Muon "
+        "(torch.optim.Muon), scaled so "
         "that rates fit for AdamW fit; all else by AdamW. For models made from nothing.",
     )
-    peak_rate: float = Field(1e-3, gt=0)
-    final_rate: float = Field(0.05, ge=0, le=1, description="As a share of the peak.")
-    warmup_steps: int = Field(100, ge=0)
-    weight_decay: float = Field(0.1, ge=0, description="Of matrices only.")
-    beta2: float = Field(0.98, gt=0, lt=1)
-    clip: float = Field(1.0, gt=0, description="Longest gradient.")
+    peak_rate: float = Field(1e-3, gt=0, description="Highest learning rate.")
+    final_rate: float = Field(
+        0.05, ge=0, le=1, description="Last learning rate, as a share of the peak."
+    )
+    warmup_steps: int = Field(100, ge=0, description="Steps in which the rate rises to the peak.")
+    weight_decay: float = Field(
+        0.1, ge=0, description="Weight decay of matrices; others have none."
+    )
+    beta2: float = Field(0.98, gt=0, lt=1, description="Decay of AdamW's second moment.")
+    clip: float = Field(1.0, gt=0, description="Norm to which longer gradients are cut.")
     window: int = Field(16_384, ge=1, description="Sequences that are shuffled together.")
     layout: Literal["auto", "packed", "bucketed"] = Field(
-        "auto", description="auto: packed on GPUs, bucketed on CPUs."
+        "auto", description="How sequences become batches; auto: packed on GPUs, bucketed on CPUs."
     )
     precision: Literal["float32", "bfloat16"] = Field(
-        "bfloat16", description="Of the forward pass; weights and their updates are float32."
+        "bfloat16",
+        description="Precision of the forward pass; weights and their updates are float32.",
     )
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool = Field(
+        False, description="Compute activations twice instead of keeping them: less memory, slower."
+    )
     compile: bool = Field(False, description="torch.compile: slow to start, then faster.")
-    seed: int = 0
+    seed: int = Field(0, description="Seed of the order of batches.")
 
 
 class LanguageStage(Strict):
@@ -71,9 +84,14 @@ class LanguageStage(Strict):
         description="Files, directories or globs of anything that annotate reads, or of text with "
         "one abstract a line, its title and a tab before it (.txt, .txt.gz).",
     )
-    optimisation: Optimisation
+    optimisation: Optimisation = Field(description="How the weights move in this stage.")
     max_tokens: int = Field(240, ge=16, description="Longest passage, prompt and answer together.")
-    restore: float = Field(0.5, ge=0, le=1, description="Share of passages to be restored.")
+    restore: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of passages from which words are left out, to be restored.",
+    )
 
 
 class Variation(Strict):
@@ -103,42 +121,64 @@ class TuningStage(Strict):
     splits: list[Literal["train", "dev"]] = Field(
         ["train"],
         min_length=1,
-        description="What is learned from. With dev, once all choices are made, nothing is scored "
+        description="Which splits are learned from. With dev, once all choices are made, "
+        "nothing is scored "
         "on the way.",
     )
-    optimisation: Optimisation
+    optimisation: Optimisation = Field(description="How the weights move in this stage.")
     weights: dict[str, float] = Field(
-        {}, description="By corpus, how often an epoch holds each example: 1 if not given, 0 never."
+        {},
+        description="How often an epoch holds each example of a corpus, by its name: 1 if "
+        "not given, 0 never.",
     )
     keep_negatives: float = Field(
         1.0, ge=0, le=1, description="Share of the examples without a mention that an epoch holds."
     )
-    prompt_weight: float = Field(0.0, ge=0, description="Of the loss on a prompt's own tokens.")
+    prompt_weight: float = Field(
+        0.0, ge=0, description="Weight of the loss on a prompt's own tokens."
+    )
     marker_weight: float = Field(
         1.0,
         gt=0,
-        description="Of the loss on what opens a mention, where that is a token of its own: more "
+        description="Weight of the loss on what opens a mention, where that is a token of "
+        "its own: more "
         "than 1 for a model that marks too little.",
     )
-    variation: Variation = Variation()
-    max_tokens: int = Field(1024, ge=16, description="Longer examples are left out.")
+    variation: Variation = Field(
+        Variation(), description="How examples are varied; by default, not at all."
+    )
+    max_tokens: int = Field(
+        1024,
+        ge=16,
+        description="Longest prompt and answer together, in tokens; longer examples are left out.",
+    )
 
 
 class FinetuneConfig(Strict):
     """``pubmark finetune``."""
 
-    to: str = Field(description="Where the checkpoint goes: a directory. The run is kept beside.")
+    to: str = Field(
+        description="Where the checkpoint goes: a directory. The run is kept beside it, in TO.run."
+    )
     name: str = Field(description="The checkpoint's name.")
     description: str = Field("", description="One sentence for pubmark.json and the card.")
-    task: Task
+    task: Task = Field(description="What the checkpoint is tuned to do.")
     base: str | None = Field(
-        None, description="Directory or hub id of a causal language model to begin from …"
+        None,
+        description="A causal language model to begin from: a directory or hub id. Either "
+        "this or shape.",
     )
-    shape: Shape | None = Field(None, description="… or the shape of one made from nothing.")
-    lora: Lora | None = Field(None, description="Tune an adapter beside the frozen base.")
+    shape: Shape | None = Field(
+        None, description="The shape of a Llama made from nothing, with a tokenizer of its own."
+    )
+    lora: Lora | None = Field(
+        None, description="Tune an adapter beside the frozen base; if not given, all weights."
+    )
     merge: bool = Field(False, description="Fold the adapter into its base at the end.")
-    language: LanguageStage | None = None
-    tuning: TuningStage
+    language: LanguageStage | None = Field(
+        None, description="A stage before tuning, in which all weights learn from plain abstracts."
+    )
+    tuning: TuningStage = Field(description="The stage that learns to mark.")
     held_out: list[str] = Field(
         [], description="Examples whose test split must stay unseen, beside that of the examples."
     )
@@ -146,13 +186,17 @@ class FinetuneConfig(Strict):
     evaluate_every: int = Field(500, ge=1, description="Steps between two scorings.")
     save_every: int = Field(100, ge=1, description="Steps between two states to go on from.")
     workers: int = Field(1, ge=1, description="Processes, each with a GPU where there are any.")
-    threads: int | None = Field(None, ge=1, description="Cores of a worker; all, shared, if none.")
+    threads: int | None = Field(
+        None,
+        ge=1,
+        description="Cores of a worker; if not given, the workers of a machine share all.",
+    )
     sharded: bool = Field(
         False,
         description="Workers share weights, gradients and moments out among themselves (PyTorch's "
         "FSDP), for what one device does not hold; else each has all of them.",
     )
-    seed: int = 0
+    seed: int = Field(0, description="Seed of initial weights, order and variation.")
 
     @model_validator(mode="after")
     def _check_beginning(self) -> Self:

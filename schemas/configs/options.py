@@ -1,28 +1,23 @@
-"""What several configs share: engines, writing, the mirror, trial texts."""
+"""What several configs share: how engines run, how rows are stored, where NLM's files come from."""
 
 import re
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import (
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 
 from schemas.strict import Strict
 
 MirrorKind = Literal["baseline", "updates"]
-
-
+Split = Literal["train", "dev", "test"]
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 
 
 class Engines(Strict):
     """How many engines: ``N`` or ``MIN:MAX``."""
 
-    min: int = Field(1, ge=1)
-    max: int = Field(1, ge=1)
+    min: int = Field(1, ge=1, description="Engines that are started at once.")
+    max: int = Field(1, ge=1, description="Engines that the pool may grow to.")
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
@@ -40,25 +35,37 @@ class Engines(Strict):
             raise ValueError(f"engines {text!r}, expected N or MIN:MAX with 1 <= MIN <= MAX")
         return cls(min=low, max=high)
 
+    def __str__(self) -> str:
+        """As :meth:`parse` reads it."""
+        return f"{self.min}" if self.min == self.max else f"{self.min}:{self.max}"
+
 
 class EngineOptions(Strict):
     """How the engines of a job are run."""
 
     backend: str = Field("vllm", description="vllm, transformers, or package.module:Class.")
-    engines: Engines = Field(Engines(), description="N, or MIN:MAX for an autoscaling pool.")
-    tensor_parallel_size: int = Field(1, ge=1, description="GPUs per engine.")
-    speculative_tokens: int | None = Field(
-        None, ge=0, description="Tokens guessed from the prompt at a time; 0 is off."
+    engines: Engines = Field(
+        Engines(),
+        description="How many engines: N, or MIN:MAX for a pool that grows with the work.",
     )
-    stall_seconds: float = Field(
-        300.0,
-        gt=0,
-        description="An engine that has prompts and answers none for so long is replaced.",
+    tensor_parallel_size: int = Field(1, ge=1, description="GPUs of one engine.")
+    max_concurrent_prompts: int = Field(
+        256, ge=1, description="Prompts that an engine runs at once."
+    )
+    speculative_tokens: int | None = Field(
+        None,
+        ge=0,
+        description="Tokens that vLLM guesses from the prompt at a time; 0 is off. If not given, "
+        "pubmark chooses.",
     )
     dtype: Dtype = Field(
         "auto", description="Precision of the model's arithmetic; auto is that of its weights."
     )
-    max_concurrent_prompts: int = Field(256, ge=1, description="Prompts an engine runs at once.")
+    stall_seconds: float = Field(
+        300.0,
+        gt=0,
+        description="An engine that has prompts and answers none for so many seconds is replaced.",
+    )
 
     @field_validator("engines", mode="before")
     @classmethod
@@ -69,8 +76,12 @@ class EngineOptions(Strict):
 class WriteOptions(EngineOptions):
     """How the rows that a job annotates are stored."""
 
-    store_text: bool = Field(True, description="Store each citation's text beside its mentions.")
-    commit_every_seconds: float = Field(60.0, gt=0, description="Seconds between commits.")
+    store_text: bool = Field(
+        True,
+        description="Store each citation's text beside its mentions. Rows without text cannot be "
+        "made anew from the table.",
+    )
+    commit_every_seconds: float = Field(60.0, gt=0, description="Seconds between two commits.")
     commit_every_rows: int = Field(
         50_000, ge=1, description="Citations after which a commit is made at once."
     )
@@ -79,20 +90,23 @@ class WriteOptions(EngineOptions):
 class MirrorOptions(Strict):
     """How NLM's files are fetched, and where to."""
 
-    to: str = Field(min_length=1, description="Directory or URI that the files go to.")
+    to: str = Field(
+        min_length=1, description="Where the files go: a directory or a URI (s3://, gs://)."
+    )
     source: str = Field(
         "https://ftp.ncbi.nlm.nih.gov/pubmed",
-        description="Base URL, below which are baseline/ and updatefiles/.",
+        description="Base URL of NLM or of another mirror; baseline/ and updatefiles/ "
+        "are below it.",
     )
-    connections: int = Field(3, ge=1, le=10, description="Files fetched at a time.")
+    connections: int = Field(3, ge=1, le=10, description="Files fetched at a time, 1 to 10.")
     retries: int = Field(
-        8, ge=0, description="Attempts that bring nothing, after the first, before a file is left."
+        8, ge=0, description="Attempts in a row that bring nothing before a file is given up."
     )
     backoff_seconds: float = Field(
-        1.0, ge=0, description="Unit of the growing pauses between attempts."
+        1.0, ge=0, description="Unit, in seconds, of the growing pauses between attempts."
     )
     timeout_seconds: float = Field(
-        60.0, gt=0, description="Without a byte for so long, a connection is given up."
+        60.0, gt=0, description="Seconds without a byte after which a connection is given up."
     )
 
     @field_validator("source")
@@ -109,8 +123,16 @@ class MirrorOptions(Strict):
 class TrialOptions(Strict):
     """The texts that two annotators are tried on."""
 
-    corpora: list[str] = Field([], description="Gold examples (Parquet) that both are scored on.")
-    split: Literal["train", "dev", "test"] = Field("test", description="Which examples.")
-    limit: int | None = Field(None, ge=1, description="At most so many examples of each corpus.")
-    sample: int = Field(500, ge=0, description="So many citations of the table are compared.")
-    seed: int = Field(20240401, ge=0, description="Of the sample.")
+    corpora: list[str] = Field(
+        [],
+        description="Gold examples (Parquet) that both checkpoints are scored on: files, "
+        "directories or globs.",
+    )
+    split: Split = Field("test", description="Which examples are scored.")
+    limit: int | None = Field(
+        None, ge=1, description="Score at most so many examples of each corpus."
+    )
+    sample: int = Field(
+        500, ge=0, description="How many citations both checkpoints are compared on."
+    )
+    seed: int = Field(20240401, ge=0, description="Seed of the sample.")

@@ -2,11 +2,7 @@
 
 from typing import Literal
 
-from pydantic import (
-    Field,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import Field, ValidationInfo, field_validator
 
 from schemas.strict import Strict
 
@@ -22,7 +18,7 @@ class VacuumConfig(Strict):
 
     to: str = Field(description="Root of the tables.")
     retention_hours: int = Field(
-        168, ge=1, description="Keep what readers and writers may have used in the last hours."
+        168, ge=1, description="Keep files that were part of a table in the last so many hours."
     )
     dry_run: bool = Field(False, description="Only count what would be deleted.")
 
@@ -30,29 +26,35 @@ class VacuumConfig(Strict):
 class ShowConfig(Strict):
     """``pubmark show``."""
 
-    pmid: int = Field(ge=1, description="The citation to show.")
-    source: str = Field(description="Root of the tables.")
+    pmid: int = Field(ge=1, description="A PMID in the table.")
+    source: str = Field(description="Root of the tables: what --to named.")
 
 
 class SqlConfig(Strict):
     """``pubmark sql``."""
 
     query: str = Field(description="A query in DuckDB's SQL.")
-    source: str = Field(description="Root of the tables.")
+    source: str = Field(description="Root of the tables: what --to named.")
     as_of: str | None = Field(
-        None, description="A version of `annotations`, or a time (ISO 8601; UTC unless it says so)."
+        None,
+        description="annotations and mentions as they were at a version or a time (ISO 8601, UTC "
+        "unless it says so); see history.",
+    )
+    format: Literal["table", "csv", "jsonl"] | None = Field(
+        None, description="How rows are printed; if not given, table on a terminal, csv elsewhere."
     )
 
 
 class ExportConfig(Strict):
     """``pubmark export``."""
 
-    source: str = Field(description="Root of the tables.")
+    source: str = Field(description="Root of the tables: what --to named.")
     format: Literal["parquet", "jsonl", "pubtator", "bioc-json"] = Field(
         description="parquet, jsonl: a row per mention; pubtator, bioc-json: with the texts."
     )
     to: str = Field(
-        min_length=1, description="A local file; .gz zips what is text; - is stdout, for text."
+        min_length=1,
+        description="The local file to make; .gz zips text formats, - writes them to stdout.",
     )
     force: bool = Field(False, description="Replace the file if it is there.")
 
@@ -69,5 +71,5 @@ class ExportConfig(Strict):
 class HistoryConfig(Strict):
     """``pubmark history``."""
 
-    source: str = Field(description="Root of the tables.")
-    limit: int | None = Field(20, ge=1, description="The last so many runs.")
+    source: str = Field(description="Root of the tables: what --to named.")
+    limit: int | None = Field(20, ge=1, description="Show the last so many runs; null for all.")

@@ -112,8 +112,8 @@ def test_a_server_in_trouble_is_exit_1(server: Server, tmp_path: Path, quick: st
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["baseline"], "to: Field required"),
-        (["--to", "x"], "kind: Field required"),
+        (["baseline"], "--to: is required"),
+        (["--to", "x"], "baseline|updates: is required"),
         (["deltas", "--to", "x"], "'deltas' is not one of"),
         (["updates", "--to", "x", "--connections", "50"], "less than or equal to 10"),
         (["updates", "--to", "x", "--from", "ftp://ftp.ncbi.nlm.nih.gov/pubmed"], "https://"),

@@ -35,11 +35,11 @@ def test_all_faults_are_told_at_once() -> None:
     assert "limit: Input should be greater than or equal to 1 (found 0)" in message
     assert "max_failed: Input should be less than or equal to 1 (found 1.5)" in message
     assert "colour: unknown key" in message
-    assert "unknown status late; valid: ok, empty, partial, failed" in message
+    assert "retry.1: Input should be 'ok', 'empty', 'partial' or 'failed'" in message
 
 
 def test_what_is_missing_is_named() -> None:
-    with pytest.raises(UsageError, match=r"(?s)sources: Field required.*to: Field required"):
+    with pytest.raises(UsageError, match=r"(?s)sources: is required.*to: is required"):
         load_config(AnnotateConfig, None, {})
 
 

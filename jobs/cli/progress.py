@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -13,8 +14,10 @@ from rich.progress import (
     TaskID,
     TaskProgressColumn,
     TextColumn,
+    TimeRemainingColumn,
 )
 
+from engine.mirror.copying import Mirrored
 from engine.runs.figures import Figures, Reporter
 
 logger = logging.getLogger(__name__)
@@ -82,6 +85,37 @@ def training_bar(console: Console) -> Iterator[Callable[[str, dict[str, Any], in
             )
 
         yield draw
+
+
+@contextmanager
+def mirror_bar(console: Console) -> Iterator[Callable[[Mirrored], None]]:
+    """Draws how a run goes on, if ``console`` is a terminal; elsewhere the log says it."""
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+    with progress:
+        task = progress.add_task("listing", total=None, speed="")
+
+        def report(result: Mirrored) -> None:
+            if result.to_fetch:
+                over = len(result.fetched) + len(result.failed)
+                done, total, doing = over, result.to_fetch, "fetching"
+            else:
+                done, total, doing = result.settled, result.listed, "checking"
+            seconds = progress.tasks[0].elapsed or 1e-9
+            speed = f"{decimal(result.bytes)}, {decimal(round(result.bytes / seconds))}/s"
+            progress.update(task, description=doing, completed=done, total=total, speed=speed)
+
+        yield report
 
 
 def _bar(console: Console) -> Progress:

@@ -1,0 +1,25 @@
+"""``pubmark checkpoint merge``: an adapter folded into its base."""
+
+from engine.checkpoints.load import Checkpoint
+from engine.checkpoints.merge import merge as merge_adapter
+from schemas.configs.checkpoint import MergeConfig
+
+
+def run(config: MergeConfig) -> Checkpoint:
+    """Write the merged checkpoint.
+
+    Raises:
+        UsageError: if there is no such adapter or base, or the target is there.
+        JobError: if it cannot be written.
+    """
+    return merge_adapter(config.checkpoint, config.to, config.dtype)
+
+
+def summary(made: Checkpoint) -> dict[str, str]:
+    """The object that ``--json`` prints."""
+    return {"checkpoint": made.ref, "name": made.manifest.name}
+
+
+def describe(made: Checkpoint) -> str:
+    """One line for a person."""
+    return f"{made.ref}: {made.manifest.name}, merged"
