@@ -1,26 +1,19 @@
 """``pubmark annotate``: citations in, rows of the annotations table out."""
 
-from collections.abc import Callable
-from typing import TypeVar
-
 from engine.backends import backend_class
-from engine.checkpoints.load import Checkpoint, load_checkpoint
 from engine.planning.baseline import baseline_year
 from engine.runs.annotate import STATES, annotate_shards
 from engine.runs.cluster import connected
 from engine.runs.figures import Reporter
 from engine.runs.interrupts import Interrupts
-from engine.runs.result import RunResult, new_run_id
+from engine.runs.result import Run, RunResult
 from engine.sources.shards import Shard, find_shards
-from engine.steps.annotator import Annotator, make_annotator
-from engine.steps.prepare import load_prompter
+from engine.steps.annotator import Annotator, annotator_of
+from engine.steps.prepare import check_template
 from engine.tables.annotators import refuse_other_task
 from engine.tables.store import Store
 from schemas.configs.annotate import AnnotateConfig
-from schemas.errors import UsageError
-from schemas.task import Task
-
-T = TypeVar("T")
+from schemas.errors import Faults
 
 
 def run(
@@ -32,13 +25,11 @@ def run(
         UsageError: before anything is started or written.
         JobError: if the run failed; what was committed before stays.
     """
-    result = RunResult(run_id=new_run_id())
     annotator, shards, store = _check(config)
     with connected(verbose), Interrupts() as interrupts:
-        annotate_shards(
-            config, annotator, shards, store, result, interrupts, reporter or Reporter()
-        )
-    return result
+        run = Run(annotator, config, store, interrupts, reporter or Reporter())
+        annotate_shards(run, shards)
+    return run.result
 
 
 def describe(result: RunResult, target: str) -> str:
@@ -82,40 +73,23 @@ def describe(result: RunResult, target: str) -> str:
 
 def _check(config: AnnotateConfig) -> tuple[Annotator, list[Shard], Store]:
     """Everything that can be known to be wrong before anything starts; all faults at once."""
-    faults: list[str] = []
-
-    def attempt(step: Callable[[], T]) -> T | None:
-        try:
-            return step()
-        except (UsageError, ValueError) as e:
-            faults.append(str(e))
-            return None
-
+    faults = Faults()
     if config.force and config.limit is not None:
-        faults.append(
-            "--force with --limit would leave two tasks in one table; expected one of them"
-        )
+        faults.add("--force with --limit would leave two tasks in one table; expected one of them")
     store = Store(config.to)
-    attempt(store.check)
-    shards = attempt(lambda: find_shards(config.sources))
-    attempt(lambda: backend_class(config.backend))
-    checkpoint = attempt(lambda: load_checkpoint(config.checkpoint))
-    task = attempt(lambda: _chosen_task(checkpoint, config.entity_types)) if checkpoint else None
-    if checkpoint and task:
-        attempt(lambda: load_prompter(checkpoint.ref, task.model_dump_json()))
+    faults.attempt(store.check)
+    shards = faults.attempt(lambda: find_shards(config.sources))
+    faults.attempt(lambda: backend_class(config.backend))
+    annotator = faults.attempt(lambda: annotator_of(config.checkpoint, config.entity_types))
+    if annotator:
+        faults.attempt(lambda: check_template(annotator))
     if config.baseline and shards:
-        attempt(lambda: baseline_year(shards))
-    if faults or checkpoint is None or task is None or shards is None:
-        raise UsageError("\n".join(faults))
-    annotator = make_annotator(checkpoint, task)
+        faults.attempt(lambda: baseline_year(shards))
+    faults.raise_any()
+    assert annotator and shards
     if store.exists() and not config.force:
         refuse_other_task(store, annotator)
     return annotator, shards, store
-
-
-def _chosen_task(checkpoint: Checkpoint, entity_types: list[str] | None) -> Task:
-    task = checkpoint.manifest.task
-    return task if entity_types is None else task.only(entity_types)
 
 
 __all__ = ["RunResult", "describe", "run"]

@@ -9,7 +9,6 @@ from engine.tables.rows import count_annotators
 from engine.tables.store import Store
 from engine.views.history import PastRun, past_runs
 from schemas.configs.tables import HistoryConfig
-from schemas.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,7 @@ def run(config: HistoryConfig) -> History:
     """
     store = Store(config.source)
     store.check()
-    if not store.exists():
-        raise UsageError(f"{config.source}: holds no tables of pubmark")
+    store.require()
     counts = count_annotators(store.load())
     return History(past_runs(store)[: config.limit], dict(counts.most_common()))
 

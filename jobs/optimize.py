@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from engine.planning.settled import settled_pmids
-from engine.tables.committer import Committer
 from engine.tables.layout.files import stored_files
+from engine.tables.maintenance import compact
 from engine.tables.store import Store
 from schemas.configs.tables import OptimizeConfig
 
@@ -29,6 +28,5 @@ def run(config: OptimizeConfig) -> OptimizeResult:
     store = Store(config.to)
     store.check()
     before = len(stored_files(store.load()))
-    committer = Committer(store.load(), None, settled_pmids, store=store, run_id="optimize")
-    removed, added = committer.compact()
+    removed, added = compact(store, "optimize")
     return OptimizeResult(before, len(stored_files(store.load())), removed, added)

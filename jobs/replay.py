@@ -3,16 +3,19 @@
 from dataclasses import dataclass
 
 from engine.backends import backend_class
-from engine.checkpoints.load import load_checkpoint
 from engine.runs.cluster import connected
 from engine.runs.figures import Reporter
 from engine.runs.interrupts import Interrupts
 from engine.runs.reannotate import reannotate
-from engine.runs.result import RunResult, new_run_id
-from engine.steps.annotator import Annotator, make_annotator
-from engine.tables.annotators import current_annotator, refuse_other_task, restore_annotator
-from engine.tables.reading import open_dataset
-from engine.tables.rows import Found, count_annotators, with_status
+from engine.runs.result import Run, RunResult
+from engine.steps.annotator import Annotator, annotator_of
+from engine.tables.annotators import (
+    current_annotator,
+    entity_types_of,
+    refuse_other_task,
+    restore_annotator,
+)
+from engine.tables.rows import count_annotators, with_status
 from engine.tables.store import Store
 from schemas.configs.annotate import ReplayConfig
 from schemas.errors import UsageError
@@ -44,40 +47,29 @@ def run(
     """Annotate again what failed, and is as asked for.
 
     Raises:
-        UsageError: before anything is started; also if no citation found has a stored text.
+        UsageError: before anything is started; also if no citation selected has a stored text.
         JobError: if the run failed; what was committed before stays.
     """
     store = Store(config.to)
     store.check()
-    if not store.exists():
-        raise UsageError(f"{config.to}: holds no tables of pubmark")
+    store.require()
     backend_class(config.backend)
     annotator = _annotator(store, config.checkpoint)
     refuse_other_task(store, annotator)
-    found = _find(store, config)
-    if found.textless and not len(found.pmids):
+    selected = with_status(store.load(), config.status, config.reason, config.pmids)
+    if selected.textless and not len(selected.pmids):
         raise UsageError(
-            f"{config.to}: {found.textless:,} citations are as asked for, and none has its text in "
-            "the table; run `pubmark annotate` on their sources with --retry "
+            f"{config.to}: {selected.textless:,} citations are as asked for, and none has its text "
+            "in the table; run `pubmark annotate` on their sources with --retry "
             + ",".join(config.status)
         )
-    every = len(found.pmids) + found.textless
+    every = len(selected.pmids) + selected.textless
     if config.dry_run or not every:
-        return ReplayResult(every, found.textless)
-    result = RunResult(new_run_id())
+        return ReplayResult(every, selected.textless)
     with connected(verbose), Interrupts() as interrupts:
-        reannotate(
-            "replay",
-            lambda table: found,
-            annotator,
-            config,
-            store,
-            result,
-            interrupts,
-            reporter or Reporter(),
-            retry=config.status,
-        )
-    return ReplayResult(every, found.textless, result)
+        run = Run(annotator, config, store, interrupts, reporter or Reporter())
+        reannotate("replay", run, lambda table: selected, retry=config.status)
+    return ReplayResult(every, selected.textless, run.result)
 
 
 def describe(result: ReplayResult, target: str) -> str:
@@ -103,19 +95,9 @@ def _annotator(store: Store, checkpoint: str | None) -> Annotator:
     fingerprint = current_annotator(store, count_annotators(store.load()))
     if fingerprint is None:
         raise UsageError(f"{store.root}: has no rows")
-    if checkpoint is None:
-        try:
-            return restore_annotator(store, fingerprint)
-        except UsageError as e:
-            raise UsageError(f"{e}; name one with --checkpoint") from e
-    known = open_dataset(store.load("annotators")).to_table(columns=["annotator", "entity_types"])
-    types = next(r["entity_types"] for r in known.to_pylist() if r["annotator"] == fingerprint)
-    made = load_checkpoint(checkpoint)
+    if checkpoint is not None:
+        return annotator_of(checkpoint, entity_types_of(store, fingerprint))
     try:
-        return make_annotator(made, made.manifest.task.only(types))
-    except ValueError as e:
-        raise UsageError(f"checkpoint {checkpoint}: {e}") from e
-
-
-def _find(store: Store, config: ReplayConfig) -> Found:
-    return with_status(store.load(), config.status, config.reason, config.pmids)
+        return restore_annotator(store, fingerprint)
+    except UsageError as e:
+        raise UsageError(f"{e}; name one with --checkpoint") from e

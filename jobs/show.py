@@ -7,7 +7,6 @@ import pyarrow.compute as pc
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from engine.tables.reading import open_dataset
 from engine.tables.store import Store
 from schemas.configs.tables import ShowConfig
 from schemas.errors import UsageError
@@ -26,7 +25,7 @@ def run(config: ShowConfig) -> dict[str, Any]:
     Raises:
         UsageError: if there is no table, or no such PMID in it.
     """
-    dataset = open_dataset(Store(config.source).load())
+    dataset = Store(config.source).dataset()
     rows: list[dict[str, Any]] = dataset.to_table(
         filter=pc.field("pmid") == config.pmid
     ).to_pylist()

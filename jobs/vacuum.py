@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from engine.tables.store import LATER_TABLES, TABLES, Store
+from engine.tables.maintenance import vacuum
+from engine.tables.store import Store
 from schemas.configs.tables import VacuumConfig
-from schemas.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,5 @@ def run(config: VacuumConfig) -> VacuumResult:
     """
     store = Store(config.to)
     store.check()
-    if not store.exists():
-        raise UsageError(f"{config.to}: holds no tables of pubmark")
-    names = [n for n in (*TABLES, *LATER_TABLES) if store.has(n)]
-    return VacuumResult({n: store.vacuum(n, config.retention_hours, config.dry_run) for n in names})
+    store.require()
+    return VacuumResult(vacuum(store, config.retention_hours, config.dry_run))

@@ -1,6 +1,10 @@
 """The project's exceptions. Each message says what was found, what was expected, and where."""
 
 import re
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -21,6 +25,31 @@ class JobError(PubmarkError):
     """The job failed after it had started; what was committed stays."""
 
     exit_code = 1
+
+
+class Faults:
+    """What is wrong before a job starts, gathered so that a person is told all of it at once."""
+
+    def __init__(self) -> None:
+        self._messages: list[str] = []
+
+    def add(self, message: str) -> None:
+        """Note a fault."""
+        self._messages.append(message)
+
+    def attempt(self, step: Callable[[], T]) -> T | None:
+        """What a step gives; None, and its message is noted, if it raises UsageError or
+        ValueError."""
+        try:
+            return step()
+        except (UsageError, ValueError) as e:
+            self.add(str(e))
+            return None
+
+    def raise_any(self) -> None:
+        """Raise one UsageError with all faults, a line each, if there are any."""
+        if self._messages:
+            raise UsageError("\n".join(self._messages))
 
 
 class EngineDied(Exception):

@@ -81,6 +81,16 @@ class Plan:
         """How many of them cost no model time."""
         return sum(self.states[s] for s in _SETTLED)
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether a limit leaves something to annotate."""
+        return self.citations < self.read - self.settled
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every file was read in full, and every record had a usable PMID."""
+        return not any(r.damage or r.rejected for r in self.reports)
+
 
 _TO_ANNOTATE = ("new", "text_changed", "other_annotator", "retried")
 _SETTLED = ("metadata_changed", "failed_before", "unchanged", "superseded")

@@ -1,11 +1,111 @@
-"""May a new annotator take over a table: what is asked, how it is judged, what was decided."""
+"""May a new annotator take over a table? Asked once, tried on texts, judged, and remembered.
+
+Enters: a candidate, the table's annotator, the config's limits. Leaves: a decision, with what was
+measured. Left to others: the trial itself (scoring/trial.py), and what a refusal means for a turn
+(turn.py).
+"""
 
 import hashlib
 import json
-from dataclasses import dataclass
+import logging
 from typing import Any
 
+from engine.refresh.pending import md5_of
+from engine.runs.figures import Reporter
 from engine.scoring.comparison import Comparison
+from engine.scoring.gold import read_gold
+from engine.sources.shards import find_shards
+from engine.steps.annotator import Annotator
+from engine.tables.annotators import restore_annotator
+from engine.tables.decisions import Decision, decide, decided
+from engine.tables.rows import no_citations, sample
+from engine.tables.store import Store
+from schemas.configs.options import EngineOptions
+from schemas.configs.refresh import GateLimits, GatePart
+from schemas.errors import JobError, UsageError
+
+logger = logging.getLogger(__name__)
+
+
+class Gate:
+    """One question: may ``candidate`` take the place of ``current``, the fingerprint of the
+    table's annotator (None: it has no rows)? Without ``part`` nothing is asked."""
+
+    def __init__(
+        self, part: GatePart | None, store: Store, candidate: Annotator, current: str | None
+    ):
+        self._part, self._store = part, store
+        self._candidate, self._current = candidate, current
+        self._question = self._ask()
+        self.decision: Decision | None = decided(store, self._question) if self._question else None
+        self.comparison: Comparison | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a question that was never answered."""
+        return self._question is not None and self.decision is None
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the candidate is refused, in words; None if it is not."""
+        if self.decision is None or self.decision.answer != "refused":
+            return None
+        reasons = "; ".join(self.decision.reasons)
+        return f"checkpoint {self._candidate.checkpoint.ref} is refused: {reasons}"
+
+    def decide(self, options: EngineOptions, reporter: Reporter, run_id: str) -> list[str]:
+        """Try the candidate, on the cluster that is connected, and write down what is decided.
+        Gives what went wrong beside it.
+
+        Raises:
+            JobError: if the engines failed.
+        """
+        # Only now: Ray takes seconds to load.
+        from ray.exceptions import RayError
+
+        from engine.runs.cluster import describe_failure
+        from engine.scoring.trial import measure
+
+        part, problems = self._part, list[str]()
+        assert part is not None and self._question is not None
+        gold = read_gold(part.corpora, part.split, part.limit) if part.corpora else []
+        citations, old = no_citations(), None
+        if self._current is not None:
+            citations = sample(self._store.load(), self._current, part.sample, part.seed)
+            try:
+                old = restore_annotator(self._store, self._current, part.old_checkpoint)
+            except UsageError as e:
+                problems.append(f"gate: without the old checkpoint no noise is known: {e}")
+        logger.info(
+            "trying %s on %d citations and %d gold texts",
+            self._candidate.checkpoint.ref, len(citations), len(gold),
+        )  # fmt: skip
+        try:
+            measured = measure(old, self._candidate, citations, gold, options, reporter)
+        except RayError as e:
+            raise JobError(f"gate: {describe_failure(e)}") from e
+        self.comparison = measured
+        self.decision = decide(
+            self._store,
+            self._candidate.fingerprint,
+            self._current,
+            self._question,
+            judge(measured, part.limits),
+            measured.summary(),
+            run_id,
+        )
+        return problems
+
+    def _ask(self) -> str | None:
+        """The question by its digest; None if there is none."""
+        part = self._part
+        if part is None or self._candidate.fingerprint == self._current:
+            return None
+        if self._current is None and not part.corpora:
+            return None  # nothing to hold it against
+        asked = part.model_dump(mode="json", exclude={"old_checkpoint"})
+        asked["corpora"] = [md5_of(s) for s in find_shards(part.corpora)]
+        return question(self._candidate.fingerprint, self._current, asked)
 
 
 def question(annotator: str, against: str | None, asked: dict[str, Any]) -> str:
@@ -14,21 +114,7 @@ def question(annotator: str, against: str | None, asked: dict[str, Any]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a new annotator may change. Shares are of the old one's mentions of a type, beyond the
-    noise; types of fewer than ``min_mentions`` are not judged by them. F1 is in [0, 1]."""
-
-    min_f1: float
-    max_f1_drop: float
-    max_lost: float
-    max_added: float
-    max_moved: float
-    max_failed: float
-    min_mentions: int
-
-
-def judge(found: Comparison, limits: Limits) -> list[str]:
+def judge(found: Comparison, limits: GateLimits) -> list[str]:
     """Why the new annotator may not take the old one's place, with the numbers; none if it may."""
     reasons = []
     new, old = found.new, found.old

@@ -1,10 +1,44 @@
-"""One scheduled turn."""
+"""One scheduled turn: what has become due since the last one, in its order.
 
-from dataclasses import dataclass
+Enters: a config that was checked, and the annotator that all rows are to be of. Leaves: what was
+done, with problems in words. Left to others: that no other turn goes on (lock.py), the files
+(fetch.py), the gate (gate.py), and all real work (runs, tables).
+
+What starts an engine is imported when there is something for it to do: mostly there is not.
+"""
+
+import logging
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from deltalake import DeltaTable
 
-from engine.tables.rows import count_annotators
+from engine.refresh.fetch import current_shards, fetch, missing_of
+from engine.refresh.gate import Gate
+from engine.refresh.pending import pending
+from engine.runs.figures import Reporter
+from engine.scoring.comparison import Comparison
+from engine.sources.nlm import nlm_number
+from engine.sources.shards import Shard
+from engine.steps.annotator import Annotator
+from engine.tables.annotators import current_annotator, restore_annotator
+from engine.tables.decisions import Decision
+from engine.tables.layout.compaction import loose_files
+from engine.tables.ledger import Ledger
+from engine.tables.maintenance import compact, vacuum
+from engine.tables.rows import count_annotators, stale
+from engine.tables.store import Store
+from schemas.configs.annotate import AnnotateConfig
+from schemas.configs.refresh import RefreshConfig
+from schemas.errors import UsageError
+
+if TYPE_CHECKING:
+    from engine.runs.interrupts import Interrupts
+    from engine.runs.result import RunResult
+    from schemas.configs.options import WriteOptions
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,3 +54,232 @@ def progress(table: DeltaTable, annotator: str) -> Progress:
     """How far a table has come with an annotator."""
     counts = count_annotators(table)
     return Progress(annotator, counts[annotator], counts.total())
+
+
+@dataclass
+class RefreshResult:
+    """What one turn did. ``files`` were new; ``remade`` are rows of another annotator, made anew;
+    other counts are those of ``annotate``. ``problems`` are lines for a person: with one, the exit
+    code is 3."""
+
+    run_id: str
+    outcome: Literal["nothing to do", "done", "held", "interrupted"] = "nothing to do"
+    holder: str | None = None
+    fetched: int = 0
+    files: int = 0
+    annotated: int = 0
+    revised: int = 0
+    deleted: int = 0
+    partial: int = 0
+    failed: int = 0
+    remade: int = 0
+    decision: Decision | None = None
+    comparison: Comparison | None = None
+    progress: Progress | None = None
+    compacted: int = 0
+    vacuumed: int = 0
+    problems: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def summary(self) -> dict[str, Any]:
+        """The object that ``--json`` prints."""
+        names = ("run_id", "outcome", "holder", "fetched", "files", "annotated", "revised",
+                 "deleted", "partial", "failed", "remade")  # fmt: skip
+        return {n: getattr(self, n) for n in names} | {
+            "gate": self.decision
+            and asdict(self.decision)
+            | {"comparison": self.comparison.summary() if self.comparison else None},
+            "rollout": asdict(self.progress) if self.progress else None,
+            "compacted": self.compacted,
+            "vacuumed": self.vacuumed,
+            "problems": self.problems,
+            "seconds": self.seconds,
+        }
+
+    def exit_code(self) -> int:
+        """0, 3 or 130, as the command line promises. That another turn goes on is no fault: the
+        next one comes in an hour."""
+        if self.outcome == "interrupted":
+            return 130
+        return 3 if self.problems else 0
+
+
+class Turn:
+    """One turn over the tables of ``store``, for the annotator ``candidate``; ``result`` is filled
+    as it goes on."""
+
+    def __init__(
+        self,
+        config: RefreshConfig,
+        store: Store,
+        candidate: Annotator,
+        result: RefreshResult,
+        reporter: Reporter,
+        verbose: bool,
+    ):
+        self._config, self._store, self._candidate = config, store, candidate
+        self._result, self._reporter, self._verbose = result, reporter, verbose
+
+    def take(self) -> None:
+        """Do all of it.
+
+        Raises:
+            KeyboardInterrupt: if it was interrupted; what was finished is committed.
+            JobError: if the engines or the table failed.
+        """
+        store, result = self._store, self._result
+        baseline = self._fetch()
+        table = store.load() if store.exists() else None
+        shards, is_baseline = self._new_shards(Ledger(store, table), baseline)
+        result.files = len(shards)
+        self._counts = count_annotators(table) if table else Counter[str]()
+        self._current = current_annotator(store, self._counts)
+        self._gate = Gate(self._config.gate, store, self._candidate, self._current)
+        self._note_refusal()
+        if shards or self._gate.is_open or self._has_stale_rows():
+            result.outcome = "done"
+            # Only now: Ray takes seconds to load and to start.
+            from engine.runs.cluster import connected
+            from engine.runs.interrupts import Interrupts
+
+            with connected(self._verbose), Interrupts() as interrupts:
+                if self._gate.is_open:
+                    self._ask_gate()
+                if shards:
+                    self._annotate(shards, is_baseline, interrupts)
+                if self._has_stale_rows():
+                    self._reannotate(interrupts)
+        self._tidy()
+        if store.exists():
+            target = self._current if self._gate.refusal else self._candidate.fingerprint
+            if target is not None:
+                result.progress = progress(store.load(), target)
+
+    def _fetch(self) -> int | None:
+        """Fetch what is new; gives the year of the baseline, if all of one is there."""
+        result, fetched = self._result, fetch(self._config.mirror)
+        result.fetched = fetched.files
+        result.problems += fetched.problems
+        if result.fetched:
+            result.outcome = "done"
+        if fetched.interrupted:
+            raise KeyboardInterrupt
+        return fetched.baseline
+
+    def _new_shards(self, ledger: Ledger, year: int | None) -> tuple[list[Shard], bool]:
+        """The files that the table has not taken in; or, once all of a new year's baseline is
+        there, all of that year and what is not NLM's, and True: what they do not hold goes."""
+        config, problems = self._config, self._result.problems
+        try:
+            shards = current_shards(config)
+        except UsageError as e:  # where nothing was mirrored yet
+            problems.append(str(e))
+            return [], False
+        if year is not None and year > (ledger.baseline or 0):
+            of_year = [s for s in shards if (n := nlm_number(s.name)) is not None and n[0] == year]
+            waits = missing_of(shards, year)
+            if waits:
+                problems.append(waits)
+            elif of_year:
+                return [s for s in shards if nlm_number(s.name) is None or s in of_year], True
+        return pending(shards, ledger, config.mirror.to if config.mirror else None), False
+
+    def _ask_gate(self) -> None:
+        result, gate = self._result, self._gate
+        result.problems += gate.decide(self._config, self._reporter, result.run_id)
+        self._note_refusal()
+
+    def _note_refusal(self) -> None:
+        """Put the gate's answer into the result; a refusal is a problem."""
+        result, gate = self._result, self._gate
+        result.decision, result.comparison = gate.decision, gate.comparison
+        if gate.refusal:
+            result.problems.append(gate.refusal)
+
+    def _has_stale_rows(self) -> bool:
+        """Whether there are rows to make anew; a problem is noted for those that cannot be."""
+        config, target = self._config, self._candidate.fingerprint
+        if self._gate.refusal or not config.slice_rows or not set(self._counts) - {target}:
+            return False
+        selected = stale(self._store.load(), target, config.slice_rows)
+        problem = (
+            f"{selected.textless:,} rows of another annotator have no text; `pubmark annotate` "
+            "makes them anew from their sources (slice_rows: 0 leaves them)"
+        )
+        if selected.textless and problem not in self._result.problems:
+            self._result.problems.append(problem)
+        return len(selected.pmids) > 0
+
+    def _annotate(self, shards: list[Shard], is_baseline: bool, interrupts: "Interrupts") -> None:
+        """New files: with the table's own annotator, where the candidate is refused."""
+        from engine.runs.annotate import annotate_shards
+        from engine.runs.result import Run
+
+        config, result = self._config, self._result
+        annotator = self._candidate
+        if self._gate.refusal:
+            if self._current is None:
+                result.problems.append(f"{len(shards)} files wait for a checkpoint")
+                return
+            try:
+                moved_to = config.gate.old_checkpoint if config.gate else None
+                annotator = restore_annotator(self._store, self._current, moved_to)
+            except UsageError as e:
+                result.problems.append(f"{len(shards)} files wait: {e}")
+                return
+        shared = {n: getattr(config, n) for n in AnnotateConfig.model_fields if hasattr(config, n)}
+        options = AnnotateConfig.model_validate(
+            shared
+            | {
+                "sources": [s.uri for s in shards[:3]],
+                "checkpoint": annotator.checkpoint.ref,
+                "baseline": is_baseline,
+            }
+        )
+        run = Run(annotator, options, self._store, interrupts, self._reporter)
+        try:
+            annotate_shards(run, shards)
+        except UsageError as e:
+            result.problems.append(str(e))
+        self._add(run.result)
+        for name in ("annotated", "revised", "deleted"):
+            setattr(result, name, getattr(result, name) + getattr(run.result, name))
+        result.problems += run.result.problems
+
+    def _reannotate(self, interrupts: "Interrupts") -> None:
+        """A slice of the rows that are of another annotator."""
+        from engine.runs.reannotate import reannotate
+        from engine.runs.result import Run
+
+        target, count = self._candidate.fingerprint, self._config.slice_rows
+        run: Run[WriteOptions] = Run(
+            self._candidate, self._config, self._store, interrupts, self._reporter
+        )
+        reannotate("rollout", run, lambda newest: stale(newest, target, count))
+        self._add(run.result)
+        self._result.remade += run.result.annotated
+
+    def _add(self, done: "RunResult") -> None:
+        """Add what failed in a part of the turn."""
+        from engine.runs.result import too_many_failed
+
+        result = self._result
+        result.partial += done.partial
+        result.failed += done.failed
+        failed = done.partial + done.failed
+        if too_many_failed(failed, done.annotated, self._config.max_failed):
+            result.problems.append(
+                f"run {done.run_id}: {failed:,} of {done.annotated:,} citations failed; `pubmark "
+                "replay` tries them again"
+            )
+        if done.outcome == "interrupted":
+            raise KeyboardInterrupt
+
+    def _tidy(self) -> None:
+        """Compact the table, if it is due, and delete what no reader can be at any more."""
+        config, store, result = self._config, self._store, self._result
+        if not store.exists() or loose_files(store.load()) < config.compact_files:
+            return
+        result.outcome = "done"
+        result.compacted, _ = compact(store, result.run_id)
+        result.vacuumed += sum(vacuum(store, config.retention_hours).values())

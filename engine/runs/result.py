@@ -2,23 +2,24 @@
 
 import logging
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import pyarrow as pa
 from deltalake.exceptions import DeltaError
 from ray.exceptions import RayError
 
 from engine.runs.cluster import describe_failure
-from engine.runs.figures import Figures
+from engine.runs.figures import Figures, Reporter
 from engine.runs.interrupts import Interrupts
+from engine.runs.run_id import new_run_id
 from engine.steps.annotator import Annotator
 from engine.tables.store import Store
+from schemas.configs.options import WriteOptions
 from schemas.errors import JobError, reason
 
 logger = logging.getLogger(__name__)
@@ -69,53 +70,73 @@ class RunResult:
             return 130
         if strict and (self.damaged or self.rejected):
             return 1
-        failed = self.failed + self.partial
-        if self.damaged or self.rejected or failed > max_failed * max(1, self.annotated):
+        if self.damaged or self.rejected:
             return 3
-        return 0
+        failed = self.failed + self.partial
+        return 3 if too_many_failed(failed, self.annotated, max_failed) else 0
 
 
-@contextmanager
-def recorded(
-    result: RunResult,
-    interrupts: Interrupts,
-    store: Store,
-    row: Callable[[], dict[str, Any] | None],
-) -> Iterator[None]:
-    """Within the block a run does its work. Whether it is done, fails or is interrupted, its
-    outcome is noted, and ``row`` makes its row of ``runs`` (None: there was no run yet).
+def too_many_failed(failed: int, done: int, max_failed: float) -> bool:
+    """Whether more of what was done has failed than the share that may."""
+    return failed > max_failed * max(1, done)
 
-    Raises:
-        JobError: if the run failed.
-    """
-    failure: Exception | None = None
-    try:
-        yield
-    except KeyboardInterrupt:
-        result.outcome = "interrupted"
-    except (RayError, JobError, DeltaError, OSError, pa.ArrowException) as e:
-        result.outcome, failure = "failed", e
-    with interrupts.deferred():
-        result.seconds = round(time.monotonic() - result.began, 2)
+
+O_co = TypeVar("O_co", bound=WriteOptions, covariant=True)
+
+
+@dataclass(frozen=True)
+class Run(Generic[O_co]):
+    """One run under way: who annotates, how, into which tables, and what has come of it so far."""
+
+    annotator: Annotator
+    options: O_co
+    store: Store
+    interrupts: Interrupts
+    reporter: Reporter = field(default_factory=Reporter)
+    result: RunResult = field(default_factory=lambda: RunResult(new_run_id()))
+
+    @property
+    def run_id(self) -> str:
+        """Its id, as every table has it."""
+        return self.result.run_id
+
+    @contextmanager
+    def recorded(self, row: Callable[[], dict[str, Any] | None]) -> Iterator[None]:
+        """Within the block the run does its work. Whether it is done, fails or is interrupted, its
+        outcome is noted, and ``row`` makes its row of ``runs`` (None: there was no run yet).
+
+        Raises:
+            JobError: if the run failed.
+        """
+        result = self.result
+        failure: Exception | None = None
         try:
-            if (values := row()) is not None and store.exists():
-                store.append("runs", [values])
-        except (JobError, DeltaError, OSError) as e:
-            # What made the run fail may well be what makes this fail: it is told first.
-            failure = failure or e
-            logger.warning("the run is not in the table of runs: %s", reason(e))
-    if failure:
-        raise JobError(f"run {result.run_id}: {describe_failure(failure)}") from failure
+            yield
+        except KeyboardInterrupt:
+            result.outcome = "interrupted"
+        except (RayError, JobError, DeltaError, OSError, pa.ArrowException) as e:
+            result.outcome, failure = "failed", e
+        with self.interrupts.deferred():
+            result.seconds = round(time.monotonic() - result.began, 2)
+            try:
+                if (values := row()) is not None and self.store.exists():
+                    self.store.append("runs", [values])
+            except (JobError, DeltaError, OSError) as e:
+                # What made the run fail may well be what makes this fail: it is told first.
+                failure = failure or e
+                logger.warning("the run is not in the table of runs: %s", reason(e))
+        if failure:
+            raise JobError(f"run {self.run_id}: {describe_failure(failure)}") from failure
 
 
-def run_row(result: RunResult, annotator: Annotator, job: str) -> dict[str, Any]:
+def run_row(run: Run[WriteOptions], job: str) -> dict[str, Any]:
     """A run's row in ``runs``, without the files that it took in."""
-    figures = result.figures
+    result, figures = run.result, run.result.figures
     return result.summary() | {
         "job": job,
         "revised": result.revised,
         "outcome": result.outcome,
-        "annotator": annotator.fingerprint,
+        "annotator": run.annotator.fingerprint,
         "started_at": result.started_at,
         "engine_start_seconds": figures.engine_start_seconds,
         "engine_busy_share": figures.busy_share(),
@@ -140,8 +161,3 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def new_run_id() -> str:
-    """Begins with the time, so that runs sort by it."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"

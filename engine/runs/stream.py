@@ -13,12 +13,8 @@ import pyarrow.compute as pc
 from ray.data import Dataset
 
 from engine.runs import pipeline
-from engine.runs.figures import Reporter
-from engine.runs.interrupts import Interrupts
-from engine.runs.result import RunResult
-from engine.steps.annotator import Annotator
+from engine.runs.result import Run
 from engine.tables.committer import Committer
-from engine.tables.store import Store
 from schemas.annotations import ANNOTATIONS_SCHEMA, FAILURES_SCHEMA
 from schemas.configs.options import WriteOptions
 from schemas.errors import JobError
@@ -32,21 +28,17 @@ The error of every citation stands in its row."""
 
 
 def stream_rows(
+    run: Run[WriteOptions],
     prepare: Callable[[int], Dataset],
     planned: int,
-    annotator: Annotator,
-    options: WriteOptions,
     committer: Committer,
-    store: Store,
-    result: RunResult,
-    interrupts: Interrupts,
-    reporter: Reporter,
 ) -> None:
     """Stream citations through the engines, and commit as they come back.
 
     ``prepare`` gives the ``planned`` citations with their prompts, in batches of the size that it
     is told. However it ends, what came back is committed first.
     """
+    options, result = run.options, run.result
     settings, pool = pipeline.plan_engines(options)
     figures = result.figures
     before = figures.rows
@@ -57,9 +49,9 @@ def stream_rows(
     def commit() -> None:
         nonlocal last_commit
         if waiting:
-            with interrupts.deferred():
+            with run.interrupts.deferred():
                 if failures:  # first: one whose row was not committed harms nobody
-                    store.append("failures", pa.concat_tables(failures))
+                    run.store.append("failures", pa.concat_tables(failures))
                     result.failures_kept += sum(map(len, failures))
                     failures.clear()
                 done = committer.commit(pa.concat_tables(waiting))
@@ -77,7 +69,7 @@ def stream_rows(
     try:
         for batch in pipeline.annotate(
             prepare(pool.batch_citations),
-            annotator,
+            run.annotator,
             options.backend,
             settings,
             pool,
@@ -89,7 +81,7 @@ def stream_rows(
             room = _MAX_FAILURES - result.failures_kept - sum(map(len, failures))
             if len(found := failures_of(batch).slice(0, max(0, room))):
                 failures.append(found)
-            reporter.progressed(figures)
+            run.reporter.progressed(figures)
             if (
                 sum(map(len, waiting)) >= options.commit_every_rows
                 or time.monotonic() - last_commit >= options.commit_every_seconds

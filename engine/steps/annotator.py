@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.checkpoints.adapter import ADAPTER_WEIGHTS
-from engine.checkpoints.load import Checkpoint, digest_weights
+from engine.checkpoints.load import Checkpoint, digest_weights, load_checkpoint
 from engine.codecs import CODEC_VERSION
 from engine.steps.align import ALIGNER_VERSION
 from engine.steps.prompts import PROMPTS_VERSION
@@ -25,6 +25,21 @@ class Annotator:
     checkpoint: Checkpoint
     task: Task
     parts: dict[str, object]
+
+
+def annotator_of(reference: str, entity_types: list[str] | None = None) -> Annotator:
+    """The annotator of a checkpoint by its name, for all of its entity types or some.
+
+    Raises:
+        UsageError: if the checkpoint is missing or cannot be served, or has no such entity type.
+    """
+    checkpoint = load_checkpoint(reference)
+    task = checkpoint.manifest.task
+    try:
+        chosen = task if entity_types is None else task.only(entity_types)
+    except ValueError as e:
+        raise UsageError(f"checkpoint {reference}: {e}") from e
+    return make_annotator(checkpoint, chosen)
 
 
 def make_annotator(checkpoint: Checkpoint, task: Task) -> Annotator:

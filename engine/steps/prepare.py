@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from engine.checkpoints.load import load_checkpoint
 from engine.checkpoints.tokenizer import load_tokenizer
+from engine.steps.annotator import Annotator
 from engine.steps.prompts import Prompter
 from engine.steps.sentences import split_sentences
 from schemas.annotations import SPAN
@@ -45,6 +46,15 @@ def load_prompter(checkpoint_ref: str, task_json: str) -> Prompter:
     checkpoint = load_checkpoint(checkpoint_ref)
     task = Task.model_validate_json(task_json)
     return Prompter(task, load_tokenizer(checkpoint.tokenizer_path), checkpoint.context_tokens)
+
+
+def check_template(annotator: Annotator) -> None:
+    """Make an annotator's prompter, to see that its template fits its checkpoint.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    load_prompter(annotator.checkpoint.ref, annotator.task.model_dump_json())
 
 
 def prepare(

@@ -1,27 +1,26 @@
-"""Which annotators have rows in a table, and what they stand for.
+"""Which annotators have rows in a table, what they stand for, and which one is the table's.
 
-Enters: the store. Leaves: the rows of ``annotators``, and whether a task may be written to a table.
-Left to others: which annotator a table is to be of (rollout.py).
+Enters: the store. Leaves: the rows of ``annotators``, annotators that can be run again, and whether
+a task may be written to a table. Left to others: which annotator a table is to be of (the gate).
 """
 
 import json
 from collections import Counter
 from datetime import UTC, datetime
+from typing import Any
 
 from deltalake import DeltaTable
 
-from engine.checkpoints.load import load_checkpoint
-from engine.steps.annotator import Annotator, make_annotator
-from engine.tables.decisions import read_decisions
-from engine.tables.reading import annotators_of, open_dataset
+from engine.steps.annotator import Annotator, annotator_of
+from engine.tables.reading import annotators_of
 from engine.tables.store import Store
 from schemas.errors import UsageError
 
 
 def introduce(store: Store, annotator: Annotator, run_id: str) -> None:
     """Say in ``annotators`` what the fingerprint stands for, if it is not there yet."""
-    known = open_dataset(store.load("annotators")).to_table(columns=["annotator"])["annotator"]
-    if annotator.fingerprint not in known.to_pylist():
+    known = {row["annotator"] for row in store.read("annotators", ["annotator"])}
+    if annotator.fingerprint not in known:
         store.append(
             "annotators",
             [
@@ -53,18 +52,27 @@ def tasks_of(store: Store, table: DeltaTable | None = None) -> dict[str, set[str
     used = annotators_of(store.load() if table is None else table)
     if store.has("staged"):
         used |= annotators_of(store.load("staged"))
-    known = open_dataset(store.load("annotators")).to_table(columns=["annotator", "entity_types"])
     return {
         row["annotator"]: set(row["entity_types"])
-        for row in known.to_pylist()
+        for row in store.read("annotators", ["annotator", "entity_types"])
         if row["annotator"] in used
     }
+
+
+def entity_types_of(store: Store, fingerprint: str) -> list[str]:
+    """The entity types of an annotator of the table's.
+
+    Raises:
+        UsageError: if nothing is known of it.
+    """
+    types: list[str] = _row_of(store, fingerprint)["entity_types"]
+    return types
 
 
 def current_annotator(store: Store, counts: Counter[str]) -> str | None:
     """The annotator of a table with so many rows of each: the last that was rolled out and has
     some, else the one of most rows; None if there are none."""
-    decisions = read_decisions(store)
+    decisions = store.read("rollouts")
     accepted = [d for d in decisions if d["decision"] == "accepted" and counts[d["annotator"]]]
     if accepted:
         last: str = max(accepted, key=lambda d: d["decided_at"])["annotator"]
@@ -78,15 +86,19 @@ def restore_annotator(store: Store, fingerprint: str, checkpoint: str | None = N
     Raises:
         UsageError: if its checkpoint is not there any more, or is another one now.
     """
-    known = open_dataset(store.load("annotators")).to_table().to_pylist()
-    row = next((r for r in known if r["annotator"] == fingerprint), None)
-    if row is None:
-        raise UsageError(f"{store.root}: nothing is known of its annotator {fingerprint}")
-    made = load_checkpoint(checkpoint or row["checkpoint"])
-    annotator = make_annotator(made, made.manifest.task.only(row["entity_types"]))
+    row = _row_of(store, fingerprint)
+    annotator = annotator_of(checkpoint or row["checkpoint"], row["entity_types"])
     if annotator.fingerprint != fingerprint:
         raise UsageError(
-            f"checkpoint {made.ref}: is annotator {annotator.fingerprint} now, not {fingerprint} "
+            f"checkpoint {annotator.checkpoint.ref}: is annotator {annotator.fingerprint} "
+            f"now, not {fingerprint} "
             f"of {store.root}: its weights, its task or pubmark's own rules have changed since"
         )
     return annotator
+
+
+def _row_of(store: Store, fingerprint: str) -> dict[str, Any]:
+    row = next((r for r in store.read("annotators") if r["annotator"] == fingerprint), None)
+    if row is None:
+        raise UsageError(f"{store.root}: nothing is known of its annotator {fingerprint}")
+    return row

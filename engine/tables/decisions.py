@@ -1,8 +1,8 @@
-"""Which annotator a table's rows are of, which may take its place, and how far that has come.
+"""What gates have decided: may one annotator's rows be made anew by another?
 
-Enters: the store. Leaves: annotators as far as they can still be run, decisions of the gate, and
-counts. A decision is kept with the digest of its question, so that none is asked twice: a refused
-checkpoint costs model time once, until it, the limits or the gold corpora change.
+Enters: the store. Leaves: rows of ``rollouts``. A decision is kept with the digest of its question,
+so that none is asked twice: a refused checkpoint costs model time once, until it, the limits or the
+gold corpora change. Left to others: asking (refresh/gate.py).
 """
 
 import json
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from engine.tables.reading import open_dataset
 from engine.tables.store import Store
 
 Answer = Literal["accepted", "refused"]
@@ -28,10 +27,10 @@ class Decision:
 
 def decided(store: Store, gate: str) -> Decision | None:
     """What was decided on a question; None if it was never asked."""
-    found = [d for d in read_decisions(store) if d["gate"] == gate]
-    if not found:
+    decisions = [d for d in store.read("rollouts") if d["gate"] == gate]
+    if not decisions:
         return None
-    last = max(found, key=lambda d: d["decided_at"])
+    last = max(decisions, key=lambda d: d["decided_at"])
     return Decision(last["annotator"], last["decision"], last["reasons"] or [])
 
 
@@ -58,11 +57,3 @@ def decide(
     }
     store.append("rollouts", [row])
     return Decision(annotator, answer, list(reasons))
-
-
-def read_decisions(store: Store) -> list[dict[str, Any]]:
-    """All rows of ``rollouts``, in no order."""
-    if not store.has("rollouts"):
-        return []
-    rows: list[dict[str, Any]] = open_dataset(store.load("rollouts")).to_table().to_pylist()
-    return rows

@@ -21,7 +21,6 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable, Transaction
 
 from engine.sources.nlm import identity, nlm_number
-from engine.tables.reading import open_dataset
 from engine.tables.store import Store
 from schemas.annotations import FILES_SCHEMA
 
@@ -71,7 +70,7 @@ class Ledger:
         if not self._store.has("files") or not ranks:
             return
         given = {identity(n) for n in names}
-        files = open_dataset(self._store.load("files"))
+        files = self._store.dataset("files")
         known = files.to_table(columns=["name", "md5"]).to_pylist()
         after = {
             (f["name"], f["md5"]): bisect_left(ranks, rank)

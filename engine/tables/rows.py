@@ -27,7 +27,7 @@ _PLACES = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Selection:
     """PMIDs of stored rows, sorted; ``textless`` counts those left out for want of a text."""
 
     pmids: np.ndarray
@@ -47,7 +47,7 @@ def count_annotators(table: DeltaTable) -> Counter[str]:
     return counts
 
 
-def stale(table: DeltaTable, annotator: str, limit: int) -> Found:
+def stale(table: DeltaTable, annotator: str, limit: int) -> Selection:
     """The first ``limit`` rows, by file and PMID, that are of another annotator: few files, so that
     to replace them is cheap."""
     fs = filesystem(table)
@@ -65,7 +65,7 @@ def stale(table: DeltaTable, annotator: str, limit: int) -> Found:
         textless += len(rows) - (pc.sum(rows["has_text"]).as_py() or 0)
         count += len(pmids)
         found.append(pmids)
-    return Found(np.sort(np.concatenate(found)), textless)
+    return Selection(np.sort(np.concatenate(found)), textless)
 
 
 def with_status(
@@ -73,7 +73,7 @@ def with_status(
     statuses: Collection[str],
     reason: str | None = None,
     pmids: Collection[int] | None = None,
-) -> Found:
+) -> Selection:
     """The rows of some statuses; ``reason`` is a part of their ``error``, whatever its case."""
     condition = pc.field("status").isin(pa.array(sorted(statuses), pa.string()))
     if pmids is not None:
@@ -83,12 +83,12 @@ def with_status(
     data = open_dataset(table)
     every = np.sort(data.to_table(columns=["pmid"], filter=condition)["pmid"].to_numpy())
     if not len(every):
-        return Found(every)
+        return Selection(every)
     readable = data.to_table(
         columns=["pmid"], filter=with_pmids(every) & pc.field("text").is_valid()
     )
     held = np.sort(readable["pmid"].to_numpy())
-    return Found(held, len(every) - len(held))
+    return Selection(held, len(every) - len(held))
 
 
 def sample(table: DeltaTable, annotator: str, count: int, seed: int) -> pa.Table:

@@ -1,19 +1,23 @@
-"""The Delta tables under one root: where they are, whose they are, how they are read.
+"""The Delta tables under one root: where they are, whose they are; made, read, appended to.
 
-Left to others: changing ``annotations`` (commits.py), and how it lies in files (layout.py).
+Enters: a root, local or at a URI. Leaves: tables of ours at their newest state, and rows appended
+to the companions. Left to others: changing ``annotations`` (committer.py), how it lies in files
+(layout/), and tidying up (maintenance.py).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import DeltaError, TableNotFoundError
+from pyarrow.dataset import Dataset
 
-from engine.tables.layout.files import as_stored, filesystem
-from engine.tables.layout.leftovers import remove_leftovers
+from engine.tables.layout.files import as_stored
 from engine.tables.layout.writer import write_small
+from engine.tables.reading import open_dataset
 from schemas.annotations import (
     ANNOTATIONS_SCHEMA,
     ANNOTATORS_SCHEMA,
@@ -36,8 +40,10 @@ LATER_TABLES = {
     "rollouts": ROLLOUTS_SCHEMA,
     "staged": ANNOTATIONS_SCHEMA,
 }
-"""Made when there is something to put in. ``staged``: rows that wait for those they replace to be
-taken out, see commits.py."""
+"""Made when there is something to put in; until then a missing one is an empty one. ``staged``:
+see staging.py."""
+
+ALL_TABLES = TABLES | LATER_TABLES
 
 
 _VERSION_KEY = "pubmark.schema_version"
@@ -50,7 +56,7 @@ class Store:
         self.root = root.rstrip("/")
 
     def uri(self, table: str) -> str:
-        """Where one of :data:`TABLES` or :data:`LATER_TABLES` is."""
+        """Where one of :data:`ALL_TABLES` is."""
         return f"{self.root}/{table}"
 
     def check(self) -> None:
@@ -71,12 +77,21 @@ class Store:
                     f"target {self.root}: is a Delta table itself, expected an empty place or a "
                     "folder that pubmark made"
                 )
-            for name in (*TABLES, *LATER_TABLES):
+            for name in ALL_TABLES:
                 if DeltaTable.is_deltatable(self.uri(name)):
                     self._check_ours(name)
             self._check_scheme()
         except (DeltaError, OSError, ValueError) as e:
             raise UsageError(f"target {self.root}: cannot be opened: {reason(e)}") from e
+
+    def require(self) -> None:
+        """Make sure that there is an annotations table.
+
+        Raises:
+            UsageError: if there is none.
+        """
+        if not self.exists():
+            raise UsageError(f"{self.root}: holds no tables of pubmark")
 
     def exists(self) -> bool:
         """Whether there is an annotations table."""
@@ -101,6 +116,18 @@ class Store:
         except (DeltaError, OSError) as e:
             raise JobError(f"{self.uri(table)}: cannot be read: {reason(e)}") from e
 
+    def dataset(self, table: str = "annotations") -> Dataset:
+        """The rows of one of the tables as they are now, for pyarrow and DuckDB to scan."""
+        return open_dataset(self.load(table))
+
+    def read(self, table: str, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """The rows of a companion table, in no order; none if it was not made yet."""
+        if table in LATER_TABLES and not self.has(table):
+            return []
+        chosen = None if columns is None else list(columns)
+        rows: list[dict[str, Any]] = self.dataset(table).to_table(columns=chosen).to_pylist()
+        return rows
+
     def create(self) -> DeltaTable:
         """The annotations table, made if it is not there; likewise its companions.
 
@@ -119,12 +146,12 @@ class Store:
         Raises:
             JobError: if it cannot be written.
         """
-        schema = (TABLES | LATER_TABLES)[table]
+        schema = ALL_TABLES[table]
         if not isinstance(rows, pa.Table):
             rows = pa.Table.from_pylist(list(rows), schema=schema)
         if table in LATER_TABLES:
             self._make(table)
-        with self._writing(table):
+        with self.writing(table):
             if not len(rows):
                 return
             known = DeltaTable(self.uri(table))
@@ -135,36 +162,9 @@ class Store:
                 [write_small(known, stored)], mode="append", schema=known.schema()
             )
 
-    def remove_leftovers(self) -> int:
-        """Delete files that crashed runs have left in the tables; says how many.
-
-        Raises:
-            JobError: if that fails.
-        """
-        removed = 0
-        for name in (*TABLES, *LATER_TABLES):
-            with self._writing(name):
-                if self.has(name):
-                    fs = filesystem(DeltaTable(self.uri(name)))
-                    removed += remove_leftovers(fs, self.uri(name))
-        return removed
-
-    def vacuum(self, table: str, retention_hours: int, dry_run: bool) -> int:
-        """Delete files that left a table so long ago, and such that no transaction took over and
-        are as old; says how many.
-
-        Raises:
-            JobError: if that fails.
-        """
-        with self._writing(table):
-            deleted = self.load(table).vacuum(
-                retention_hours, dry_run=dry_run, enforce_retention_duration=False, full=True
-            )
-        return len(deleted)
-
     def _make(self, name: str) -> None:
-        schema = (TABLES | LATER_TABLES)[name]
-        with self._writing(name):
+        schema = ALL_TABLES[name]
+        with self.writing(name):
             DeltaTable.create(
                 self.uri(name),
                 schema=schema,
@@ -184,7 +184,8 @@ class Store:
                 )
 
     @contextmanager
-    def _writing(self, table: str) -> Iterator[None]:
+    def writing(self, table: str) -> Iterator[None]:
+        """Errors of storage within the block are a JobError that names the table."""
         try:
             yield
         except (DeltaError, OSError) as e:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from engine.tables.reading import open_dataset
 from engine.tables.store import Store
 
 _CHANGES = ("new", "replaced", "revised", "deleted")
@@ -52,7 +51,7 @@ def past_runs(store: Store) -> list[PastRun]:
     counts = ("read", "annotated", "settled", "revised", "empty", "partial", "failed", "deleted",
               "mentions")  # fmt: skip
     names = ("run_id", "job", "outcome", "annotator", "started_at", "seconds", *counts)
-    for row in open_dataset(store.load("runs")).to_table(columns=list(names)).to_pylist():
+    for row in store.read("runs", names):
         run = PastRun(*(row[n] for n in names[:6]))
         run.counts = {n: row[n] or 0 for n in counts}
         runs[run.run_id] = run

@@ -31,6 +31,7 @@ from engine.steps.prepare import load_prompter
 from engine.steps.sentences import split_sentences
 from engine.tables import committer
 from engine.tables.committer import Committer
+from engine.tables.transactions import Transactions
 from jobs import annotate as job
 from jobs.annotate import RunResult, run
 from schemas.configs.annotate import AnnotateConfig
@@ -423,9 +424,9 @@ def test_runs_in_the_middle_of_each_other(
     given = [nlm.update(25, n, 2) for n in range(2, 8)]
     life.model.take_in(given)
     chances.shuffle(given)
-    transact, overtaken = Committer._transact, 0
+    transact, overtaken = Transactions.transact, 0
 
-    def let_another_go_first(self: Committer, *args: Any) -> int:
+    def let_another_go_first(self: Transactions, *args: Any) -> int:
         nonlocal overtaken
         if given and chances.random() < 0.5:
             overtaken += 1
@@ -433,7 +434,7 @@ def test_runs_in_the_middle_of_each_other(
         return transact(self, *args)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Committer, "_transact", let_another_go_first)
+        patched.setattr(Transactions, "transact", let_another_go_first)
         while given:
             life.run(given.pop())
     assert overtaken

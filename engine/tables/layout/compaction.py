@@ -29,7 +29,7 @@ def loose_files(table: DeltaTable) -> int:
     return len(_well_laid(stored_files(table))[1])
 
 
-def compact(table: DeltaTable) -> Rewrite | None:
+def compact_once(table: DeltaTable) -> Rewrite | None:
     """Write the rows of small and overlapping files into files of ROWS_PER_FILE, by PMID.
 
     Files that lie well are touched only where such rows fall between theirs. None if there is

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.refresh.lock import Held, turn
-from engine.runs.result import new_run_id
+from engine.runs.run_id import new_run_id
 from engine.storage.digests import remembered
 
 

@@ -1,7 +1,5 @@
 """Commits among other writers, staged rows, and tables of an older version."""
 
-import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +11,10 @@ from deltalake.exceptions import CommitFailedError
 from small_files import make_small
 from tables import fill, rows, texts
 
-from engine.planning.settled import outranked_pmids, settled_pmids
+from engine.planning.settled import settled_pmids
 from engine.tables import committer as commits
 from engine.tables.committer import Committer
 from engine.tables.layout.files import NO_PMIDS, stored_files
-from engine.tables.layout.writer import write_rows
 from engine.tables.ledger import FILES_ID
 from engine.tables.store import Store
 from engine.tables.transactions import Overtaken
@@ -98,7 +95,7 @@ def test_staged_rows_that_were_placed_before_the_crash_are_not_placed_again(
     fill(store, range(100))
     crashed = committer(store, SCATTERED, "crashed")
     crashed.commit(newer([0], run_id="crashed"))
-    monkeypatch.setattr(crashed, "_unstage", lambda files: None)
+    monkeypatch.setattr(crashed._staging, "remove", lambda files: None)
     crashed.finish()
     committer(store, [0, 1], "later").finish(gone=np.array([0]))
     version = store.load().version()
@@ -170,34 +167,6 @@ def test_a_commit_of_which_only_the_answer_is_lost_stands(
     assert texts(store)[3] == "new 3" and files(store) <= parquet(store)
 
 
-def test_compacting_goes_well_with_a_writer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill(store, [1], [3], [2])
-    run = committer(store)
-    transact, others = Committer._transact, [rows([9])]
-
-    def be_late(self: Committer, *args: Any) -> int:
-        if others:
-            committer(store).commit(others.pop())
-        return transact(self, *args)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Committer, "_transact", be_late)
-        assert run.compact() == (5, 2)
-    assert sorted(texts(store)) == [1, 2, 3, 9] and len(files(store)) == 1
-
-
-def test_vacuum_deletes_orphans_and_what_was_replaced_but_nothing_young(store: Store) -> None:
-    fill(store, range(10))
-    committer(store, range(8)).commit(newer(range(8)))
-    write_rows(store.load(), rows([77]))  # and then it crashed
-    assert len(parquet(store)) == 3
-    assert store.vacuum("annotations", 1, dry_run=False) == 0
-    for path in Path(store.uri("annotations")).glob("*.parquet"):
-        os.utime(path, (time.time() - 7200,) * 2)
-    assert store.vacuum("annotations", 1, dry_run=False) == 1  # replaced a moment ago: it stays
-    assert len(parquet(store)) == 2 and len(texts(store)) == 10
-
-
 def test_a_table_of_version_1_gets_the_columns_that_it_lacks(tmp_path: Path) -> None:
     older = pa.schema([f for f in ANNOTATIONS_SCHEMA if f.name != "metadata_digest"])
     table = DeltaTable.create(
@@ -213,11 +182,3 @@ def test_a_table_of_version_1_gets_the_columns_that_it_lacks(tmp_path: Path) -> 
     table = made.load().to_pyarrow_table().sort_by("pmid")
     assert table["metadata_digest"].to_pylist() == [None, 5]
     assert made.load().metadata().configuration["pubmark.schema_version"] == "2"
-
-
-def test_rows_of_later_files_outrank() -> None:
-    old, new, own = "a/pubmed26n0003.xml.gz", "b/pubmed26n0010.xml.gz", "mine.jsonl"
-    pairs = [(old, new), (new, old), (new, new), (own, old), (old, own), (own, own), (old, None)]
-    ours = pa.table({"pmid": range(7), "source": [o for o, _ in pairs]})
-    theirs = pa.table({"pmid": range(7), "source": [t for _, t in pairs]})
-    assert sorted(outranked_pmids(theirs, ours).to_pylist()) == [0, 4]

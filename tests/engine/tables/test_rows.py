@@ -9,6 +9,7 @@ from engine.planning.settled import changed
 from engine.tables.layout.files import NO_PMIDS, stored_files
 from engine.tables.layout.rewrite import Rewrite
 from engine.tables.layout.writer import write_rows
+from engine.tables.maintenance import compact
 from engine.tables.reading import KEY_COLUMNS
 from engine.tables.rows import (
     count_annotators,
@@ -31,10 +32,7 @@ def test_annotators_are_counted_also_in_files_of_several(store: Store) -> None:
     fill(store, range(1, 5))
     add(store, range(5, 8), annotator="b")
     assert count_annotators(store.load()) == {"a": 4, "b": 3}
-    from engine.planning.settled import settled_pmids
-    from engine.tables.committer import Committer
-
-    Committer(store.load(), None, settled_pmids).compact()
+    compact(store, "r")
     assert count_annotators(store.load()) == {"a": 4, "b": 3}
 
 

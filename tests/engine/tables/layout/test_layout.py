@@ -13,7 +13,7 @@ from pyarrow.dataset import dataset
 from small_files import make_small
 from tables import fill, put, rows, texts
 
-from engine.tables.layout.compaction import compact
+from engine.tables.layout.compaction import compact_once
 from engine.tables.layout.files import STORED_SCHEMA, stored_files, touched
 from engine.tables.layout.rewrite import Changes, rewrite
 from engine.tables.layout.writer import write_rows
@@ -107,7 +107,7 @@ def test_compacting_lays_files_side_by_side_and_changes_nothing(store: Store, se
         parts.insert(0, range(2000, 2040))
     fill(store, *parts)
     before, rounds = texts(store), 0
-    while done := compact(store.load()):
+    while done := compact_once(store.load()):
         put(store, done)
         rounds += 1
         assert rounds < 20
@@ -119,12 +119,12 @@ def test_compacting_lays_files_side_by_side_and_changes_nothing(store: Store, se
 
 def test_what_lies_well_is_left_alone(store: Store) -> None:
     fill(store, range(30))
-    assert compact(store.load()) is None
+    assert compact_once(store.load()) is None
     fill(store, [100])  # one small file at the end
-    assert compact(store.load()) is None
+    assert compact_once(store.load()) is None
     fill(store, [5000], [3000])
     old = {f.path for f in stored_files(store.load())[:2]}
-    done = compact(store.load())
+    done = compact_once(store.load())
     assert done is not None and not old & {f.path for f in done.removed}
 
 

@@ -17,6 +17,7 @@ from engine.tables.layout import writer
 from engine.tables.layout.files import NO_PMIDS
 from engine.tables.layout.rewrite import Rewrite
 from engine.tables.layout.writer import write_rows
+from engine.tables.maintenance import remove_leftovers
 from engine.tables.store import Store
 
 ROOT = Path(__file__).parents[4]
@@ -25,6 +26,7 @@ CRASHES = """
 import os, sys
 from engine.tables.layout.files import filesystem
 from engine.tables.layout.writer import write_rows
+from engine.tables.maintenance import remove_leftovers
 from engine.tables.store import Store
 from tables import rows
 table = Store(sys.argv[1]).load()
@@ -52,7 +54,7 @@ def test_what_a_process_that_is_gone_has_not_committed_is_deleted(store: Store) 
     before = files(store)
     crash(store, "elsewhere.parquet")  # not named by us: not ours to delete
     assert len(files(store)) == len(before) + 2
-    assert store.remove_leftovers() == 1
+    assert remove_leftovers(store) == 1
     assert files(store) == before | {"elsewhere.parquet"} and sorted(texts(store)) == [1, 2]
 
 
@@ -60,7 +62,7 @@ def test_what_a_running_process_is_about_to_commit_stays(store: Store) -> None:
     added = write_rows(store.load(), rows([1]))
     for file in Path(store.root, "annotations").glob("*.parquet"):
         os.utime(file, (time.time() - 2 * 86400,) * 2)
-    assert store.remove_leftovers() == 0
+    assert remove_leftovers(store) == 0
     put(store, Rewrite(added, [], NO_PMIDS))
     assert sorted(texts(store)) == [1]
 
@@ -72,7 +74,7 @@ def test_files_of_other_machines_go_by_their_age(store: Store, days: float, goes
     for mark in ("part-0123abcd.1.1-x.zstd.parquet", "part-x.zstd.parquet"):
         shutil.copy(next(folder.glob("part-*")), folder / mark)
         os.utime(folder / mark, (time.time() - days * 86400,) * 2)
-        assert store.remove_leftovers() == goes
+        assert remove_leftovers(store) == goes
         (folder / mark).unlink(missing_ok=True)
 
 
@@ -82,6 +84,6 @@ def test_what_was_part_of_the_table_stays(store: Store, monkeypatch: pytest.Monk
     Committer(store.load(), np.array([1]), settled_pmids).commit(rows([1], text="y"))
     for file in Path(store.root, "annotations").glob("*.parquet"):
         os.utime(file, (time.time() - 2 * 86400,) * 2)
-    assert len(files(store)) == 2 and store.remove_leftovers() == 0
+    assert len(files(store)) == 2 and remove_leftovers(store) == 0
     store.load().create_checkpoint()
-    assert store.remove_leftovers() == 0 and len(files(store)) == 2
+    assert remove_leftovers(store) == 0 and len(files(store)) == 2
