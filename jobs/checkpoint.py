@@ -1,8 +1,11 @@
 """``pubmark checkpoint merge``: an adapter folded into its base."""
 
+from safetensors import SafetensorError
+
 from engine.checkpoints.load import Checkpoint
 from engine.checkpoints.merge import merge as merge_adapter
 from schemas.configs.checkpoint import MergeConfig
+from schemas.errors import JobError
 
 
 def run(config: MergeConfig) -> Checkpoint:
@@ -12,7 +15,10 @@ def run(config: MergeConfig) -> Checkpoint:
         UsageError: if there is no such adapter or base, or the target is there.
         JobError: if it cannot be written.
     """
-    return merge_adapter(config.checkpoint, config.to, config.dtype)
+    try:
+        return merge_adapter(config.checkpoint, config.to, config.dtype)
+    except (OSError, SafetensorError) as e:
+        raise JobError(f"{config.to}: cannot be written: {e}") from e
 
 
 def summary(made: Checkpoint) -> dict[str, str]:

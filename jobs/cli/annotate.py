@@ -32,6 +32,7 @@ if TYPE_CHECKING:
             OUTPUT: "dry_run strict max_failed",
         },
         arguments={"sources": "SOURCE"},
+        metavars={"retry": "STATUS,…", "entity_types": "TYPE,…", "to": "URI"},
     ),
 )
 def annotate(settings: "AnnotateConfig", output: Output) -> None:
@@ -69,6 +70,7 @@ def annotate(settings: "AnnotateConfig", output: Output) -> None:
             OUTPUT: "dry_run max_failed",
         },
         spelled={"pmids": "--pmid"},
+        metavars={"status": "STATUS,…", "pmids": "PMID", "to": "URI"},
     ),
 )
 def replay(settings: "ReplayConfig", output: Output) -> None:

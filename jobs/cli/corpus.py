@@ -35,6 +35,7 @@ def _one_corpus(given: dict[str, Any], file: list[str] | None, split: str) -> di
         Layout(
             groups={"Corpus": "name format types units tokenised dev dev_block_lines lines_of"},
             spelled={"name": "--corpus", "units": "--unit"},
+            metavars={"name": "NAME", "types": "MAP"},
         ),
         _one_corpus,
     ),

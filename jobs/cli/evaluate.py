@@ -24,6 +24,7 @@ _TABLE_WIDTH = 160
             OUTPUT: "seed replicates max_failed",
         },
         spelled={"corpora": "--corpus"},
+        metavars={"gold": "FILE", "predictions": "FILE", "task": "FILE", "few_shot": "K"},
     ),
 )
 def evaluate(

@@ -17,9 +17,11 @@ class Layout:
     """Fields by group, in order; those that no group names stand in the group "More".
 
     ``spelled`` has options whose name is not that of their field; ``arguments`` the fields that are
-    given without a name, with what stands for them in the usage line.
+    given without a name, with what stands for them in the usage line; ``metavars`` what stands for
+    a value, where that is not its type.
     """
 
     groups: Mapping[str, str] = field(default_factory=dict)
     spelled: Mapping[str, str] = field(default_factory=dict)
     arguments: Mapping[str, str] = field(default_factory=dict)
+    metavars: Mapping[str, str] = field(default_factory=dict)

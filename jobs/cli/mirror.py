@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         },
         spelled={"source": "--from"},
         arguments={"kind": "baseline|updates"},
+        metavars={"to": "URI", "source": "URL"},
     ),
 )
 def mirror(settings: "MirrorConfig", output: Output) -> None:

@@ -111,7 +111,7 @@ def _parameter(name: str, info: FieldInfo, layout: Layout, group: str) -> inspec
         option = _option(name, layout)
         if kind is bool:
             option = f"{option}/--no-{option.removeprefix('--').removeprefix('store-')}"
-        if (metavar := _metavar(info)) is not None:
+        if (metavar := _metavar(name, info, layout)) is not None:
             shared["metavar"] = metavar
         marker = typer.Option(option, **shared)
     return inspect.Parameter(
@@ -137,7 +137,10 @@ def _kind(name: str, info: FieldInfo) -> Any:
     return kind if kind in (bool, int, float) or get_origin(kind) is Literal else str
 
 
-def _metavar(info: FieldInfo) -> str | None:
+def _metavar(name: str, info: FieldInfo, layout: Layout) -> str | None:
+    """What stands for a value in ``--help``, where its type does not say it."""
+    if name in layout.metavars:
+        return layout.metavars[name]
     kind = _bare(info.annotation)
     if kind is Engines:
         return "N|MIN:MAX"
@@ -164,8 +167,11 @@ def _is_plain(info: FieldInfo) -> bool:
 def _split(values: list[str]) -> list[str]:
     found: list[str] = []
     for value in values:
-        if value.lstrip().startswith("["):
-            found += parse_yaml(value)
-        else:
+        if not value.lstrip().startswith("["):
             found += [v.strip() for v in value.split(",") if v.strip()]
+            continue
+        try:
+            found += [str(v) for v in parse_yaml(value)]
+        except (yaml.YAMLError, TypeError) as e:
+            raise UsageError(f"{value}: expected names by comma, or a YAML list of them") from e
     return found

@@ -1,6 +1,5 @@
 """The app: all commands, in the order of ``--help``, and ``--version``."""
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
 import typer
@@ -53,6 +52,8 @@ app = typer.Typer(
 
 def _print_versions(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
         for package in _VERSIONED:
             try:
                 print(package, version(package))

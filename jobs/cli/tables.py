@@ -49,6 +49,7 @@ def history(settings: "HistoryConfig", output: Output) -> None:
         groups={SOURCE: "source as_of", OUTPUT: "format"},
         spelled=_FROM,
         arguments={"query": "QUERY"},
+        metavars={"as_of": "VERSION|TIME"},
     ),
     prints_json=False,
 )
@@ -89,7 +90,11 @@ def show(settings: "ShowConfig", output: Output) -> None:
 
 @ROOT.command(
     "schemas.configs.tables:ExportConfig",
-    Layout(groups={SOURCE: "source", WRITING: "to format force"}, spelled=_FROM),
+    Layout(
+        groups={SOURCE: "source", WRITING: "to format force"},
+        spelled=_FROM,
+        metavars={"to": "PATH"},
+    ),
 )
 def export(settings: "ExportConfig", output: Output) -> None:
     """Write the mentions to one file, as the table is now.

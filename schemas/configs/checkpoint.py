@@ -1,6 +1,6 @@
 """``pubmark checkpoint merge``."""
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from schemas.configs.options import Dtype
 from schemas.strict import Strict
@@ -14,3 +14,10 @@ class MergeConfig(Strict):
     dtype: Dtype = Field(
         "auto", description="Precision of the merged weights; auto is that of the base."
     )
+
+    @field_validator("to")
+    @classmethod
+    def _to(cls, value: str) -> str:
+        if "://" in value:
+            raise ValueError("expected a local folder")
+        return value

@@ -85,6 +85,8 @@ def load_config(
                 lines.append(f"{key}: unknown key; valid: {valid}")
             elif fault["type"] == "missing":
                 lines.append(f"{key}: is required, and not given")
+            elif not fault["loc"]:  # of the config as a whole
+                lines.append(fault["msg"].removeprefix("Value error, "))
             else:
                 lines.append(f"{key}: {fault['msg']} (found {fault['input']!r})")
         raise UsageError(f"{where}:\n  " + "\n  ".join(lines)) from e

@@ -202,6 +202,13 @@ def test_names_with_a_comma_are_given_as_yaml(capture: list[Any]) -> None:
     assert capture[0].entity_types == ["a, b", "c", "d", "e"]
 
 
+@pytest.mark.parametrize("value", ["[a", "[a: b", "[1"])
+def test_names_that_are_no_list_are_refused(value: str) -> None:
+    options = ["--to", "t", "--entity-types", value]
+    result = CliRunner().invoke(app, ["annotate", "a.xml", *options])
+    assert result.exit_code == 2 and "expected names by comma" in result.stderr
+
+
 def test_options_reach_into_the_parts_of_a_file(capture: list[Any], tmp_path: Path) -> None:
     file = tmp_path / "refresh.yaml"
     file.write_text("to: t\nmirror: {to: m, retries: 2}\n")
