@@ -1,12 +1,12 @@
 """The Arrow schemas of the stored tables, and their version.
 
-A reader of this version also reads every older one: columns are added, never renamed or retyped.
+A reader of this version can read all older ones: columns are added, never renamed or retyped.
 """
 
 import pyarrow as pa
 
 SCHEMA_VERSION = 2
-"""2: ``metadata_digest``; the tables ``files`` and ``staged``."""
+"""Version 2 added the column ``metadata_digest`` and the tables ``files`` and ``staged``."""
 
 SPAN = pa.struct([("start", pa.int32()), ("end", pa.int32())])
 
@@ -22,10 +22,10 @@ MENTION = pa.struct(
         ("identifier", pa.string()),
     ]
 )
-"""``[start, end)`` in code points of the citation's text, and ``text`` is what stands there.
-``score``: the lowest probability the model gave to a token that opened or closed the mention.
-``grade``: ``exact`` or ``repaired``. ``sentence``: index into ``sentences``. ``identifier``:
-reserved, null."""
+"""The span ``[start, end)`` is in code points of the citation's text, and ``text`` is the text of
+that span. ``score``: the lowest probability that the model gave to a token that opened or closed
+the mention. ``grade``: ``exact`` or ``repaired``. ``sentence``: index into ``sentences``.
+``identifier``: reserved, null."""
 
 ANNOTATIONS_SCHEMA = pa.schema(
     [
@@ -51,15 +51,17 @@ ANNOTATIONS_SCHEMA = pa.schema(
     ]
 )
 """One row is one citation, keyed by ``pmid``. ``title_length`` is in code points: the abstract, if
-there is one, starts one after it. ``metadata_digest`` is that of the columns beside the text that
-PubMed revises; null in rows that version 1 wrote. ``status`` is ``ok``, ``empty`` (no text),
-``partial`` (some prompts failed) or ``failed``; ``error`` is null unless partial or failed."""
+there is one, starts at ``title_length + 1``. ``metadata_digest`` is a digest of the columns beside
+the text that PubMed revises; null in rows that version 1 wrote. ``status`` is ``ok``, ``empty`` (no
+text), ``partial`` (some prompts failed) or ``failed``; ``error`` is null unless partial or
+failed."""
 
 METADATA_COLUMNS = (
     "version", "title_length", "pub_year", "journal", "language", "doi", "publication_types",
     "metadata_digest", "source",
 )  # fmt: skip
-"""What a record whose text is unchanged may change in its row: no model has seen these."""
+"""The columns that a newer record with the same text updates in its row. The model does not see
+them, so the row need not be annotated again."""
 
 ANNOTATORS_SCHEMA = pa.schema(
     [
@@ -72,7 +74,7 @@ ANNOTATORS_SCHEMA = pa.schema(
         pa.field("first_used_at", pa.timestamp("us", tz="UTC")),
     ]
 )
-"""One row is what one fingerprint stands for; ``parts`` is the JSON it was made of."""
+"""One row is one annotator; ``parts`` is the JSON that its fingerprint was made of."""
 
 FILES_SCHEMA = pa.schema(
     [
@@ -84,8 +86,9 @@ FILES_SCHEMA = pa.schema(
         pa.field("deleted", pa.list_(pa.int64())),
     ]
 )
-"""One row is what one file said: ``pmids`` of its citations, and those that it ``deleted``. It
-counts once a transaction of ``annotations`` has taken the file in: see engine/tables/ledger.py."""
+"""One row is one source file: the ``pmids`` of its citations, and the PMIDs that it ``deleted``.
+The row counts only once a transaction of ``annotations`` has taken the file in: see
+engine/tables/ledger.py."""
 
 FAILURES_SCHEMA = pa.schema(
     [
@@ -101,11 +104,10 @@ FAILURES_SCHEMA = pa.schema(
         pa.field("completion", pa.string()),
     ]
 )
-"""One row is one failed prompt, which asked for ``entity_types`` in ``text[start:end]``: null where
-a citation could not be made into prompts. ``stage`` is ``prompt``, ``generate`` or ``align``.
-``completion`` is what the model wrote, cut off after some thousand code points; null where nothing
-came. The citation's row is still the one that it is about if that has the same ``run_id``.
-"""
+"""One row is one failed prompt, which asked for ``entity_types`` in ``text[start:end]``; these are
+null if no prompt could be made of the citation. ``stage`` is ``prompt``, ``generate`` or ``align``.
+``completion`` is what the model wrote, cut off after some thousand code points; null if there is
+none. The failure is that of the citation's current row if both have the same ``run_id``."""
 
 ROLLOUTS_SCHEMA = pa.schema(
     [
@@ -119,9 +121,9 @@ ROLLOUTS_SCHEMA = pa.schema(
         pa.field("report", pa.string()),
     ]
 )
-"""One row is one decision of a gate: whether the rows of the annotator ``against`` (null: no rows
-yet) may be made anew by ``annotator``. ``decision`` is ``accepted`` or ``refused``, with
-``reasons``. ``gate`` is the digest of what was asked: the same question is not asked twice.
+"""One row is one decision of the gate: whether ``annotator`` may replace the rows of the annotator
+``against`` (null: the table had no rows). ``decision`` is ``accepted`` or ``refused``, with
+``reasons``. ``gate`` is the digest of the question, so that the same one is not asked twice.
 ``report`` is the JSON of what was measured."""
 
 _COUNTS = ("read", "annotated", "settled", "revised", "empty", "partial", "failed", "deleted",
@@ -168,4 +170,4 @@ RUNS_SCHEMA = pa.schema(
 )
 """One row is one run. ``outcome``: ``done``, ``interrupted`` or ``failed``. ``unplaced`` counts
 marks that had no place in the text, by reason, and ``unplaced_samples`` holds some of them;
-``errors`` counts failed prompts, by stage."""
+``errors`` counts citations with a failed prompt, by the stage of the first failure."""

@@ -1,8 +1,8 @@
-"""A citation, and the rule that lays out its text.
+"""A citation, and the rule by which its text is laid out: title, one space, abstract.
 
-Offsets mean the same to everyone for ever, so the text is made by rule, once, where a source is
-read: title, one space, abstract. Change anything here and TEXT_LAYOUT_VERSION goes up, which
-makes every stored annotation stale.
+Offsets must mean the same to everyone for ever, so the text is made by this rule alone, once, where
+a source is read. A change of the rule must raise TEXT_LAYOUT_VERSION, which makes every stored
+annotation stale.
 """
 
 import hashlib
@@ -57,7 +57,8 @@ class Deletion:
 
 @dataclass(slots=True)
 class Rejection:
-    """A record without a usable PMID: where it stands and what is wrong with it."""
+    """A record without a usable PMID: ``place`` is where it is in its file, ``reason`` why it was
+    rejected."""
 
     place: str
     reason: str
@@ -65,7 +66,7 @@ class Rejection:
 
 def squeeze(text: str) -> str:
     """``text`` with each run of (Unicode) white space as one space, and none at the ends."""
-    # Most text is so already. Of all white space, only the plain space is printable.
+    # Most text needs no change. The plain space is the only white space that is printable.
     if text.isprintable() and "  " not in text and text[:1] != " " != text[-1:]:
         return text
     return " ".join(text.split())
@@ -92,15 +93,15 @@ def lay_out_text(title: str, abstract: Iterable[tuple[str | None, str]]) -> tupl
 
 
 def digest_text(text: str) -> bytes:
-    """BLAKE2b-128 of the text in UTF-8: tells changed from unchanged."""
+    """BLAKE2b-128 of the text in UTF-8, by which a changed text is recognised."""
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 def digest_metadata(citation: Citation) -> int:
-    """BLAKE2b-64, as a signed number, of what is stored of a citation beside its text."""
+    """BLAKE2b-64, as a signed integer, of the metadata that is stored beside a citation's text."""
     values = (citation.version, citation.title_length, citation.pub_year, citation.journal,
               citation.language, citation.doi, *citation.publication_types)  # fmt: skip
-    # Control characters that no value has: squeeze takes them for white space.
+    # No value has these control characters: squeeze replaces them as white space.
     joined = "\x1f".join("\x1e" if v is None else str(v) for v in values)
     digest = hashlib.blake2b(joined.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)

@@ -2,8 +2,6 @@
 
 import pyarrow as pa
 
-EXAMPLES_VERSION = 1
-
 SPLITS = ("train", "dev", "test")
 
 GOLD_MENTION = pa.struct(
@@ -14,7 +12,8 @@ GOLD_MENTION = pa.struct(
         ("entity_type", pa.string()),
     ]
 )
-"""``[start, end)`` in code points of the example's text, and ``text`` is what stands there."""
+"""The span ``[start, end)`` is in code points of the example's text, and ``text`` is the text of
+that span."""
 
 EXAMPLES_SCHEMA = pa.schema(
     [
@@ -33,9 +32,10 @@ EXAMPLES_SCHEMA = pa.schema(
 )
 """One row is one sentence or one whole citation.
 
-``corpus``, ``document`` and ``part`` together are its name: ``document`` is the corpus's own number
-of the text (for files of lines, the line), ``part`` counts the examples made from it. ``split`` is
-one of SPLITS. ``unit`` is ``sentence`` or ``citation``. ``form`` is ``raw`` (text as published) or
-``tokenised`` (words apart: "T - cell"). ``title_length`` is set for whole citations. ``mentions``
-are ordered by start, then end, then type, and may nest. ``annotated_types`` are the types that the
-corpus marks exhaustively: of any other type the example says nothing, neither yes nor no."""
+``corpus``, ``document`` and ``part`` together identify it: ``document`` is the corpus's own number
+of the text (for files of lines, the line number), ``part`` numbers the examples made from it.
+``split`` is one of SPLITS. ``unit`` is ``sentence`` or ``citation``. ``form`` is ``raw`` (text as
+published) or ``tokenised`` (tokens separated by spaces: "T - cell"). ``title_length`` is set only
+for whole citations. ``mentions`` are ordered by start, then end, then type, and may nest.
+``annotated_types`` are the types that the corpus marks exhaustively. Whether the text has mentions
+of any other type is not known."""

@@ -19,7 +19,7 @@ class Span(NamedTuple):
 
 
 class TypedSpan(NamedTuple):
-    """A span and the entity type of what stands there. Ordered by start, end, type."""
+    """A span and the entity type of the mention there. Ordered by start, then end, then type."""
 
     start: int
     end: int
@@ -32,8 +32,9 @@ class TypedSpan(NamedTuple):
 
 
 def trim(text: str, span: Span) -> Span:
-    """``span`` without white space at its ends; empty, at its start, if nothing else is in it."""
-    # Only the ends are looked at, nothing is copied: a caller may cut a huge text piece by piece.
+    """``span`` without white space at its ends. If it has only white space: an empty span at its
+    start."""
+    # Looks at the ends alone and copies nothing, as a caller may cut a huge text piece by piece.
     start, end = span
     while start < end and text[start].isspace():
         start += 1

@@ -32,8 +32,8 @@ class Decoding(Strict):
 class Task(Strict):
     """The entity types, the template, the unit of a prompt, the codec and the decoding settings.
 
-    ``template`` holds ``{text}`` once; what stands before it is the same token ids for every
-    prompt of a type, so put there what prompts share: vLLM's prefix cache then serves it.
+    ``template`` has ``{text}`` exactly once. What comes before it is encoded as the same token ids
+    in every prompt of a type, so put there what prompts share: vLLM's prefix cache then serves it.
     """
 
     entity_types: dict[str, EntityType] = Field(
@@ -71,16 +71,16 @@ class Task(Strict):
         return self
 
     def questions(self) -> list[tuple[str, ...]]:
-        """The entity types that each prompt about a text asks for."""
+        """For each prompt about a unit of text, the entity types that it asks for."""
         names = tuple(self.entity_types)
         return [names] if self.ask == "all" else [(name,) for name in names]
 
     def only(self, names: list[str]) -> Self:
-        """The same task for some of its entity types, in the task's own order.
+        """The same task with only some of its entity types, in the task's own order.
 
         Raises:
-            ValueError: for names that the task does not have, or none at all, listing those that
-                it has.
+            ValueError: if ``names`` is empty or has a name that the task does not have. The message
+                lists the names that it has.
         """
         if not names:
             raise ValueError(f"no entity type; valid: {', '.join(self.entity_types)}")
@@ -92,7 +92,7 @@ class Task(Strict):
         return self.model_copy(update={"entity_types": kept})
 
     def pieces(self, names: Sequence[str]) -> tuple[str, str]:
-        """The template that asks for some of the entity types, before and after the text."""
+        """The template, filled in for these entity types: its parts before and after the text."""
         types = {name: self.entity_types[name] for name in names}
         asked = self.type_separator.join(t.prompt or name for name, t in types.items())
         definitions = " ".join(t.definition for t in types.values())

@@ -82,8 +82,8 @@ class Intake:
     def vanished(self, plan: Plan) -> np.ndarray:
         """The PMIDs, sorted, of rows that the given baseline no longer holds.
 
-        None if the plan leaves something for later, or the baseline was not read in full: a row may
-        then only look as if it were gone.
+        There are none if the plan leaves something for later, or the baseline was not read in full:
+        a row may then only look as if it were gone.
 
         Raises:
             UsageError: if they are more than the share that may vanish.

@@ -1,7 +1,18 @@
-"""The rules by which a row need not be written, for a batch of rows that is about to be.
+"""The four rules by which a row need not be written, for a batch that is about to be.
 
-Used when another writer has come between planning and committing. Enters: KEY_COLUMNS of stored
-rows, and rows to commit. Leaves: the PMIDs that are dropped.
+They are asked when another writer has committed between planning and committing, and tell what has
+become of the plan. Of a row to commit
+
+- :func:`settled_pmids` asks whether the table has come to hold its like: the same text by the same
+  annotator;
+- :func:`outranked_pmids` whether the stored row is from a later file than the one to commit;
+- :func:`superseded` that, and whether a later file says anything of the PMID, if only that it is
+  deleted or unchanged;
+- :func:`changed` whether the stored row that it was made from is gone or is another now (for rows
+  made anew from the table itself).
+
+Enters: KEY_COLUMNS of stored rows, and rows to commit. Leaves: the PMIDs that are dropped. Left to
+others: the same decision before any model time is spent (plan.py).
 """
 
 from collections.abc import Collection, Iterator

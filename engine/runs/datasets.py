@@ -1,7 +1,8 @@
-"""Citations as a Ray Dataset: from shards, from stored rows, from memory.
+"""Citations as a Ray Dataset: from shards, from stored rows, or from memory.
 
-Enters: planned shards, PMIDs of a table, or texts. Leaves: prepared citations, streaming. Left to
-others: the engines (pipeline.py).
+Enters: planned shards, PMIDs of a table, or citations in memory. Leaves: citations with their
+prompts, streaming; and of shards also their keys and metadata. Left to others: the engines
+(pipeline.py).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -29,7 +30,7 @@ from schemas.task import Task
 
 
 def scan(shards: list[Shard]) -> pa.Table:
-    """The keys of all shards, one row of SCAN_SCHEMA each, read in parallel."""
+    """Read the keys of all shards, in parallel: one row of SCAN_SCHEMA per shard, in any order."""
     dataset = _read(
         [s.uri for s in shards], [partial(_scan, s, i) for i, s in enumerate(shards)], SCAN_SCHEMA
     )
@@ -40,7 +41,10 @@ def scan(shards: list[Shard]) -> pa.Table:
 def prepared(
     shards: list[Shard], wanted: list[np.ndarray], annotator: Annotator, batch_citations: int
 ) -> Dataset:
-    """The wanted citations of the shards with their prompts (PREPARED_SCHEMA), streaming."""
+    """Citations of the shards with their prompts (PREPARED_SCHEMA), streaming.
+
+    ``wanted[i]`` is a boolean mask over the citations of shard ``i``.
+    """
     chosen = [(s, mask) for s, mask in zip(shards, wanted, strict=True) if mask.any()]
     reads: list[Callable[[], Iterable[Block]]] = [
         partial(_citations, shard, np.packbits(mask), len(mask), batch_citations)
@@ -53,7 +57,10 @@ def prepared(
 def prepared_rows(
     table: DeltaTable, pmids: np.ndarray, annotator: Annotator, batch_citations: int
 ) -> Dataset:
-    """Citations of the table (``pmids``, sorted) with their prompts, from their stored texts."""
+    """Citations of the table with their prompts (PREPARED_SCHEMA), from their stored texts.
+
+    ``pmids`` are sorted.
+    """
     files = touched(stored_files(table), pmids)
     reads: list[Callable[[], Iterable[Block]]] = [
         partial(read_stored, table.table_uri, f.path, between(pmids, f.low, f.high),
@@ -67,9 +74,9 @@ def prepared_rows(
 def prepared_texts(
     citations: pa.Table, checkpoint_ref: str, task: Task, batch_citations: int, one_sentence: bool
 ) -> Dataset:
-    """Citations that are held in memory (CITATION_SCHEMA) with their prompts, streaming.
+    """Citations in memory (CITATION_SCHEMA) with their prompts (PREPARED_SCHEMA), streaming.
 
-    ``one_sentence``: each text is one sentence, which is not split further.
+    ``one_sentence``: each text is one sentence and is not split further.
     """
     starts = range(0, len(citations), batch_citations)
     blocks = [citations.slice(start, batch_citations) for start in starts]
@@ -78,7 +85,10 @@ def prepared_texts(
 
 
 def read_metadata(shards: list[Shard], revised: list[np.ndarray]) -> Iterator[pa.Table]:
-    """Yield ``pmid`` and METADATA_COLUMNS of the revised citations of the shards, in no order."""
+    """Yield ``pmid`` and METADATA_COLUMNS of citations of the shards, in no order.
+
+    ``revised[i]`` is a boolean mask over the citations of shard ``i``.
+    """
     chosen = [(s, mask) for s, mask in zip(shards, revised, strict=True) if mask.any()]
     schema = pa.schema([CITATION_SCHEMA.field(n) for n in ("pmid", *METADATA_COLUMNS)])
     reads: list[Callable[[], Iterable[Block]]] = [
@@ -89,7 +99,7 @@ def read_metadata(shards: list[Shard], revised: list[np.ndarray]) -> Iterator[pa
 
 
 def count_prompts(citations: Dataset) -> tuple[int, int]:
-    """How many prompts prepared citations make, and how many prompt tokens."""
+    """How many prompts prepared citations have, and how many tokens these have in all."""
     counts = citations.map_batches(_count, batch_size=None, batch_format="pyarrow")
     tables = list(counts.iter_batches(batch_size=None, batch_format="pyarrow"))
     prompts, tokens = (
@@ -147,12 +157,12 @@ def _read(
 
 
 def _metadata_of(uri: str) -> BlockMetadata:
-    """Nothing is known of a file's rows before it is read; its URI names it in Ray's statistics."""
+    """What Ray is told of a file before it is read: its URI, for the statistics, but no counts."""
     return BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None, input_files=(uri,))
 
 
 class _FileSource(Datasource):
-    """One read task per file, which yields blocks while it reads."""
+    """A Ray Data source with one read task per file, which yields blocks while it reads."""
 
     def __init__(
         self, uris: list[str], reads: list[Callable[[], Iterable[Block]]], schema: pa.Schema

@@ -1,4 +1,8 @@
-"""What a run has done so far, counted from the batches that come back."""
+"""The figures of a run: what it has done so far, counted from finished batches.
+
+Enters: batches of FINISHED_SCHEMA. Leaves: counts, and the time that engines were busy. Left to
+others: storing them (result.py) and showing them (the command line).
+"""
 
 from collections import Counter
 from collections.abc import Callable
@@ -8,16 +12,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.status import STATUSES
-
 SAMPLES = 20
-"""How many unplaced marks of each reason a run keeps, to be looked at."""
+"""How many unplaced marks of each reason a run stores, for people to look at."""
 
 
 @dataclass
 class Figures:
-    """Counts over finished rows. ``busy`` holds, by engine, the times between which it had work;
-    ``samples``, by reason, the PMIDs and texts of the first unplaced marks."""
+    """Counts over finished rows.
+
+    ``busy``: by engine, (start, end) in Unix seconds of each of its batches. ``samples``: by
+    reason, PMID and text of the first unplaced marks. ``errors``: citations with a failed prompt,
+    by the stage of the first failure.
+    """
 
     rows: int = 0
     mentions: int = 0
@@ -57,17 +63,14 @@ class Figures:
         for engine, started, finished in set(spans):
             self.busy.setdefault(engine, []).append((started, finished))
 
-    def status_counts(self) -> dict[str, int]:
-        """Rows by status, zeros included."""
-        return {s: self.statuses[s] for s in STATUSES}
-
     def generating_seconds(self) -> float:
-        """From the first batch's start to the last one's end."""
+        """Seconds from the start of the first batch to the end of the last; 0 without batches."""
         times = [t for spans in self.busy.values() for t in spans]
         return max(e for _, e in times) - min(s for s, _ in times) if times else 0.0
 
     def busy_share(self) -> float | None:
-        """Share of its time from first to last batch in which an engine had work, on average."""
+        """The share of the time from its first to its last batch in which an engine had work, as
+        the mean over engines, in [0, 1]; None without batches."""
         shares = []
         for spans in self.busy.values():
             covered, reached = 0.0, -np.inf
@@ -81,7 +84,8 @@ class Figures:
 
 @dataclass(frozen=True)
 class Reporter:
-    """Told how a run goes on: ``planned`` once, ``progressed`` after every batch."""
+    """Callbacks that tell of a run's progress: ``planned`` is called once, with the number of
+    citations to annotate, ``progressed`` after every batch."""
 
     planned: Callable[[int], None] = lambda citations: None
     progressed: Callable[[Figures], None] = lambda figures: None

@@ -1,4 +1,8 @@
-"""Ctrl-C and SIGTERM as one orderly interruption, never in the middle of a commit."""
+"""Ctrl-C and SIGTERM as KeyboardInterrupt, but never in the middle of a commit.
+
+Enters: signals. Leaves: a KeyboardInterrupt, at once or after a deferred block. Left to others:
+what a run does with it (result.py).
+"""
 
 import signal
 import threading
@@ -9,10 +13,11 @@ from typing import Self
 
 
 class Interrupts:
-    """While entered, SIGINT and SIGTERM raise KeyboardInterrupt; inside :meth:`deferred`, after it.
+    """Within the block SIGINT and SIGTERM raise KeyboardInterrupt; within :meth:`deferred` they do
+    so once that block has ended.
 
-    Enter it after Ray was started: Ray installs a SIGTERM handler of its own. Outside the main
-    thread, which alone may handle signals, it does nothing.
+    Enter it after Ray was started, which installs its own SIGTERM handler. In another thread than
+    the main one it does nothing, since only the main thread may handle signals.
     """
 
     def __init__(self) -> None:
@@ -30,7 +35,7 @@ class Interrupts:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Let the block end first."""
+        """Hold an interruption back until the block has ended."""
         self._shielded = True
         try:
             yield

@@ -1,7 +1,10 @@
-"""The steps joined into one Ray Dataset: read → prepare → generate → finish.
+"""The steps joined into one Ray Dataset: prepared citations → generate → finish.
 
-The only module that knows all steps. Enters: planned shards and an annotator. Leaves: finished
-rows, batch by batch, while the engines go on. Left to others: committing them.
+The only module that knows all steps. Enters: prepared citations (datasets.py) and an annotator.
+Leaves: finished rows, batch by batch, while the engines go on. Left to others: committing them.
+
+Ray Data's checkpointing is not used: it skips rows by one id column, while a citation is settled by
+PMID, text digest and annotator, and only a commit to the table counts as progress.
 """
 
 import warnings
@@ -21,18 +24,18 @@ from engine.steps.generate import EngineActor
 from schemas.configs.options import EngineOptions
 
 MAX_RETRIES = 3
-"""How often a dead engine is replaced and its batches are run again; Ray's default is for ever."""
+"""How often a dead engine is replaced and its batches are run again. Ray's default is for ever."""
 
 _SPECULATIVE_TOKENS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The engines of a run: at least, at most, and what each takes of a node.
+    """The engines of a run: how many, and what each takes of a node.
 
-    ``batch_citations`` travel together; an engine has ``batches`` of them at once. A batch is done
-    when the longest of its prompts is, so there must be several times the prompts that an engine
-    runs at once, or it runs fewer of them while it waits for the last ones of a batch.
+    A batch has ``batch_citations`` citations; an engine works on ``batches`` batches at once. A
+    batch is done only when its longest prompt is. So an engine needs several times the prompts that
+    it runs at once, or it runs fewer while it waits for the last prompts of a batch.
     """
 
     min_engines: int = 1
@@ -44,7 +47,7 @@ class Pool:
 
 
 def plan_engines(options: EngineOptions, batch_citations: int = 16) -> tuple[EngineSettings, Pool]:
-    """How each engine is run and how many there are, on the cluster that is connected."""
+    """How each engine is run, and the pool of engines, for the cluster that is connected."""
     cpus, gpus, threads = pool_resources(options.engines.max, options.tensor_parallel_size)
     speculative = options.speculative_tokens
     settings = EngineSettings(
@@ -58,7 +61,7 @@ def plan_engines(options: EngineOptions, batch_citations: int = 16) -> tuple[Eng
     )
     pool = Pool(
         options.engines.min, options.engines.max, cpus, gpus, batch_citations,
-        batches=max(8, options.max_concurrent_prompts // 32),  # of some 128 prompts
+        batches=max(8, options.max_concurrent_prompts // 32),  # of some 128 prompts each
     )  # fmt: skip
     return settings, pool
 
@@ -72,13 +75,13 @@ def annotate(
     run_id: str,
     store_text: bool,
 ) -> Iterator[pa.Table]:
-    """Yield finished rows (FINISHED_SCHEMA) of prepared citations, in no order, as they come.
+    """Yield finished rows (FINISHED_SCHEMA) of prepared citations as they come, in no order.
 
     Raises:
         ray.exceptions.RayError: if engines died more often than MAX_RETRIES.
     """
     with warnings.catch_warnings():
-        # Bounded restarts have no other way in: the parameters that Ray names do not cover them.
+        # Restarts can be bounded in no other way: the parameters that Ray names instead do not.
         warnings.simplefilter("ignore", RayDeprecationWarning)
         generated = citations.map_batches(
             EngineActor,

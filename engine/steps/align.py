@@ -1,14 +1,17 @@
-"""What the model marked, placed onto the source text.
+"""Marks of a completion, placed as spans of the source text.
 
-Enters: the text that a prompt asked about and the decoded completion. Leaves: spans in that text.
-What the model made up is never placed: it comes back as unplaced, with the reason.
+Enters: the text that a prompt asked about, and the decoded completion. Leaves: spans in that text.
+Left to others: decoding the completion (codecs), and making rows of the spans (finish.py). A mark
+that the source does not contain is never placed: it comes back as unplaced, with the reason.
 
-A completion that is the source up to spacing, case and the like (``variants``) places every mark,
-in linear time. Of any other a mark is placed where its own letters stand in the source, if the
-words before and after it fit there at no more edits than the whole completion needs, and fit
-nowhere else as well. So where words were only dropped or only added, however many, what is placed
-is placed right: no reading of such a completion needs fewer edits than what happened. Where words
-were dropped and others written twice, another reading can be the shorter one, and is then taken.
+Two cases. If the completion equals the source up to spacing, case and the like (variants.py), every
+mark is placed, in linear time. If not, a mark is placed at an occurrence of its letters in the
+source under two conditions: aligning the words before it and after it there needs no more edits
+than aligning the whole completion with the whole source, and no other occurrence fits as well.
+
+It follows that a mark is placed correctly wherever the model only dropped words or only added some,
+however many: no other alignment of such a completion needs fewer edits. If the model dropped some
+words and repeated others, a wrong alignment can need fewer edits than the right one, and is taken.
 """
 
 from bisect import bisect_left, bisect_right
@@ -30,20 +33,24 @@ Grade = Literal["exact", "repaired"]
 _WINDOW = 16
 """How many code points on each side of a mention must be verbatim for ``exact``."""
 _MARGIN, _MARGIN_SHARE = 1, 2
-"""By how many edits any other place must be worse than the one that is taken, and for how many
-altered words one more."""
+"""A mark is placed only if every other occurrence needs more edits than the best one, by more than
+a margin. The margin is 1 edit, plus 1 for every 2 altered words of the completion, rounded up."""
 _NEIGHBOURS = 3
-"""How many words on each side are looked at for a neighbourhood that speaks for another place."""
+"""How many words on each side of an occurrence are compared with those beside the mark."""
 _WORK = 30_000_000
-"""What a completion may cost, in steps of some 10 ns. Marks that would cost more are not tried."""
+"""The work that one completion may cost, in steps of some 10 ns. Once it is spent, the marks that
+are left are not tried."""
 _SAMPLE = 200
-"""How many code points of an unplaced mark are kept."""
+"""How many code points of an unplaced mark's text are stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A mark and its span ``[start, end)`` in code points of the source text. ``exact``: mention
-    and neighbourhood are verbatim the source's; ``repaired``: they had to be mended."""
+    """A mark and its span ``[start, end)`` in code points of the source text.
+
+    ``grade`` is ``exact`` if the completion repeats the source verbatim at the mention and around
+    it, else ``repaired``.
+    """
 
     mark: Mark
     span: Span
@@ -52,12 +59,17 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Unplaced:
-    """A mark that has no place. ``text`` is the beginning of what was marked, null for a fault.
+    """A mark that has no span in the source.
 
-    ``reason`` is a codec's fault (``truncated`` for an ``unclosed`` mark at the token limit), or
-    ``blank`` (only white space was marked), ``altered`` (the source does not have these words),
-    ``moved`` (it has them, but not where the completion would have them), ``ambiguous`` (several
-    places fit), ``repeated`` (the place is taken by an earlier mark), ``overlong`` (not tried).
+    ``text`` is the beginning of the marked text, None if the codec found a fault. ``reason`` is the
+    codec's fault (``truncated`` for an ``unclosed`` mark at the token limit), or one of:
+
+    - ``blank``: only white space was marked.
+    - ``altered``: the source does not have these words.
+    - ``moved``: the source has them, but not at this point of the text.
+    - ``ambiguous``: several occurrences fit.
+    - ``repeated``: an earlier mark has this span, or the mark is in a loop at the completion's end.
+    - ``overlong``: not tried, as finding it would take too long.
     """
 
     reason: str
@@ -66,7 +78,8 @@ class Unplaced:
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """``placed`` in order of the text, none of a type overlapping; ``unplaced`` has all others."""
+    """The marks of one completion. ``placed`` are ordered by span, and no two of the same type
+    overlap; ``unplaced`` are all others."""
 
     placed: list[Placed]
     unplaced: list[Unplaced]
@@ -75,24 +88,26 @@ class Alignment:
 def align_mentions(source: str, marked: Marked, truncated: bool = False) -> Alignment:
     """Place the marks of a completion that should repeat ``source``.
 
-    Spans are trimmed of white space. ``truncated``: the completion hit its token limit.
+    Spans have no white space at their ends. ``truncated``: the completion hit its token limit.
     """
     placed: dict[str | None, list[Placed]] = {}
     unplaced = [
         Unplaced("truncated" if truncated and fault == "unclosed" else fault)
         for fault in marked.faults
     ]
-    for mark, place in zip(marked.marks, _find(source, marked), strict=True):
-        if isinstance(place, Span):
+    for mark, match in zip(marked.marks, _find(source, marked), strict=True):
+        if isinstance(match, Span):
             others = placed.setdefault(mark.entity_type, [])
-            at = bisect_left(others, place, key=lambda p: p.span)
-            if not any(p.span.overlaps(place) for p in others[max(at - 1, 0) : at + 1]):
-                grade = _grade(source, place, marked.text, trim(marked.text, mark.span))
-                others.insert(at, Placed(mark, place, grade))
+            at = bisect_left(others, match, key=lambda p: p.span)
+            if not any(p.span.overlaps(match) for p in others[max(at - 1, 0) : at + 1]):
+                grade = _grade(source, match, marked.text, trim(marked.text, mark.span))
+                others.insert(at, Placed(mark, match, grade))
                 continue
-            place = "repeated"
+            reason = "repeated"
+        else:
+            reason = match
         start, end = mark.span
-        unplaced.append(Unplaced(place, marked.text[start : min(end, start + _SAMPLE)]))
+        unplaced.append(Unplaced(reason, marked.text[start : min(end, start + _SAMPLE)]))
     return Alignment(sorted(chain(*placed.values()), key=lambda p: p.span), unplaced)
 
 
@@ -116,31 +131,34 @@ def _find(source: str, marked: Marked) -> Iterator[Span | str]:
     ours, theirs = fold(source), fold(marked.text)
     search = None if ours.letters == theirs.letters else _Search(ours, theirs)
     for mark in marked.marks:
-        letters = Span(*(bisect_left(theirs.places, place) for place in mark.span))
+        letters = Span(*(bisect_left(theirs.offsets, offset) for offset in mark.span))
         if letters.start == letters.end:
             yield "blank"
             continue
-        found = search.find(letters) if search else letters
-        yield found if isinstance(found, str) else ours.span(found) or "altered"
+        match = search.find(letters) if search else letters
+        yield match if isinstance(match, str) else ours.span(match) or "altered"
 
 
 class _Words:
-    """A folded text, and its words as one character each: the form that rapidfuzz compares
-    fastest. What words are equal is settled by ``codes``, common to the texts compared."""
+    """A folded text whose words are one character each: the form that rapidfuzz compares fastest.
+
+    ``codes`` maps a word to its character. The two texts compared must share it, so that equal
+    words are the same character.
+    """
 
     def __init__(self, folded: Folded, codes: dict[str, str]) -> None:
         self.letters = folded.letters
         self._bounds = [*folded.starts, len(folded.letters)]
         self.end = len(folded.letters)
         words = (self.letters[a:b] for a, b in pairwise(self._bounds))
-        # Of more than a million different words the rest counts as one: they only give context.
+        # From the 1,114,112th different word on all share the last code: words are context only.
         self.words = "".join(codes.setdefault(w, chr(min(len(codes), 0x10FFFF))) for w in words)
 
     def cut_loop(self, source: str) -> None:
-        """Leave off what the end says over and over, but once, if the source does not say it so.
+        """Cut a loop at the end of the text down to its first round, unless ``source`` has it too.
 
-        A loop goes on until the token limit: what of it also stands further on in the source
-        would be taken for that.
+        A model that loops writes the same words until its token limit. A later round would be
+        placed at an occurrence of these words further on in the source, which it does not mean.
         """
         period, length = _loop(self.letters)
         start = len(self.letters) - length
@@ -149,25 +167,26 @@ class _Words:
             self.words = self.words[: bisect_left(self._bounds, self.end)]
 
     def around(self, span: Span) -> tuple[str, str]:
-        """The words before and after some letters, without the words that these cut."""
+        """The whole words before and after ``span`` (in letters)."""
         before = bisect_right(self._bounds, span.start) - 1
         return self.words[:before], self.words[bisect_left(self._bounds, span.end) :]
 
     def cut(self, span: Span) -> tuple[str, str]:
-        """What some letters leave of the words that they begin and end in."""
+        """The letters before and after ``span`` that belong to the words it begins and ends in."""
         start = self._bounds[bisect_right(self._bounds, span.start) - 1]
         end = self._bounds[bisect_left(self._bounds, span.end)]
         return self.letters[start : span.start], self.letters[span.end : end]
 
     def goes_on(self, span: Span, left: str, right: str) -> bool:
-        """Whether ``left`` stands before some letters and ``right`` behind them."""
+        """Whether the letters ``left`` stand right before ``span``, and ``right`` right after."""
         return self.letters.endswith(left, 0, span.start) and self.letters.startswith(
             right, span.end
         )
 
 
 class _Search:
-    """Finds letters of a completion, ``theirs``, in those of its source, ``ours``."""
+    """Finds marks of a completion (``theirs``) in its source (``ours``). Spans are in letters of
+    the folded texts; the work that is left is shared by all marks of the completion."""
 
     def __init__(self, ours: Folded, theirs: Folded) -> None:
         codes: dict[str, str] = {}
@@ -176,19 +195,19 @@ class _Search:
         self._theirs.cut_loop(self._ours.letters)
         worst = max(len(self._ours.words), len(self._theirs.words))
         self._edits = self._distance(self._ours.words, self._theirs.words, worst)
-        # Altered, not only lost or added: words that the source does not have, or the edits beyond
-        # the difference in length.
+        # How many words were altered, as opposed to dropped or added: at least the words that the
+        # source does not have, and at least the edits beyond the difference in length.
         known = set(self._ours.words)
-        strange = sum(w not in known for w in self._theirs.words)
+        unknown = sum(w not in known for w in self._theirs.words)
         length = abs(len(self._ours.words) - len(self._theirs.words))
-        altered = max(strange, self._edits - length)
+        altered = max(unknown, self._edits - length)
         self._margin = _MARGIN + -(-altered // _MARGIN_SHARE)
 
     def find(self, theirs: Span) -> Span | str:
-        """The one place that ``theirs`` is from, or the reason why there is none.
+        """The one occurrence that ``theirs`` is from, or the reason why there is none.
 
-        The reading taken needs no more edits than the whole, any other more by a margin, and no
-        other place has as many neighbours that agree.
+        It needs no more edits than the whole completion, every other occurrence needs more by over
+        the margin, and no other has as many neighbouring words that agree.
         """
         if theirs.end > self._theirs.end:
             return "repeated"
@@ -196,7 +215,7 @@ class _Search:
             return "overlong"
         before, after = self._theirs.around(theirs)
         limit = self._edits + self._margin
-        places: list[tuple[int, int, Span]] = []  # edits, neighbours that disagree, place
+        candidates: list[tuple[int, int, Span]] = []  # edits, neighbours that disagree, span
         for ours in self._occurrences(theirs):
             our_before, our_after = self._ours.around(ours)
             edits = self._distance(our_before, before, limit)
@@ -204,20 +223,24 @@ class _Search:
                 edits += self._distance(our_after, after, limit - edits)
             agree = _agree(our_before[: -_NEIGHBOURS - 1 : -1], before[: -_NEIGHBOURS - 1 : -1])
             agree += _agree(our_after[:_NEIGHBOURS], after[:_NEIGHBOURS])
-            places.append((edits, 2 * _NEIGHBOURS - agree, ours))
+            candidates.append((edits, 2 * _NEIGHBOURS - agree, ours))
         if self._work < 0:
             return "overlong"
-        if not places:
+        if not candidates:
             return "altered"
-        edits, disagree, place = min(places)
+        edits, disagree, best = min(candidates)
         if edits > self._edits:
             return "moved"
-        if any((e <= edits + self._margin or d <= disagree) and p != place for e, d, p in places):
+        if any(
+            (e <= edits + self._margin or d <= disagree) and span != best
+            for e, d, span in candidates
+        ):
             return "ambiguous"
-        return place if self._same_words(place, theirs) else "altered"
+        return best if self._same_words(best, theirs) else "altered"
 
     def _occurrences(self, theirs: Span) -> Iterator[Span]:
-        """Where the letters stand in our text, within words too, while there is work left."""
+        """Yield all occurrences of the letters in the source, also within words, while there is
+        work left."""
         letters = self._theirs.letters[theirs.start : theirs.end]
         start = self._ours.letters.find(letters)
         while start >= 0 and self._work >= 0:
@@ -226,17 +249,19 @@ class _Search:
             start = self._ours.letters.find(letters, start + 1)
 
     def _same_words(self, ours: Span, theirs: Span) -> bool:
-        """Whether a word that goes on beyond the mark goes on equally: ``ER`` is not in ``ERα``."""
+        """Whether both texts continue equally to the end of the word, if the mark ends within one:
+        a marked ``ER`` is not taken from ``ERα``."""
         return self._ours.goes_on(ours, *self._theirs.cut(theirs)) and self._theirs.goes_on(
             theirs, *self._ours.cut(ours)
         )
 
     def _distance(self, ours: str, theirs: str, limit: int) -> int:
-        """Edits between two runs of words, or ``limit + 1`` if they are more."""
+        """How many words must be edited to turn one sequence into the other; ``limit + 1`` if more
+        than ``limit``, or if there is no work left."""
         if ours == theirs:
             self._work -= len(ours) // 16
             return 0
-        # rapidfuzz takes 64 words at a time, and of a limit no more than the band that it leaves.
+        # rapidfuzz compares 64 words in one step, and only the band of the matrix within the limit.
         band = min(len(ours), len(theirs), 2 * limit + 1)
         self._work -= max(len(ours), len(theirs)) * (1 + band // 64)
         if self._work < 0:
@@ -245,7 +270,7 @@ class _Search:
 
 
 def _agree(ours: str, theirs: str) -> int:
-    """How many words are the same before the first that is not."""
+    """How many words at the beginning are the same in both."""
     count = 0
     for a, b in zip(ours, theirs, strict=False):
         if a != b:
@@ -255,11 +280,14 @@ def _agree(ours: str, theirs: str) -> int:
 
 
 def _loop(letters: str) -> tuple[int, int]:
-    """The longest end of ``letters`` that is the same at least three times over: the length of
-    one round and of all, in linear time (the prefix function of Knuth, Morris and Pratt)."""
+    """The longest end of ``letters`` that repeats one piece at least three times.
+
+    Gives the length of the piece and of the whole repetition, (0, 0) if there is none, in linear
+    time (the prefix function of Knuth, Morris and Pratt, on the reversed text).
+    """
     reverse = letters[::-1]
     borders = [0]
-    found = (0, 0)
+    longest = (0, 0)
     border = 0
     for i in range(1, len(reverse)):
         while border and reverse[i] != reverse[border]:
@@ -267,5 +295,5 @@ def _loop(letters: str) -> tuple[int, int]:
         border += reverse[i] == reverse[border]
         borders.append(border)
         if i + 1 >= 3 * (i + 1 - border):
-            found = (i + 1 - border, i + 1)
-    return found
+            longest = (i + 1 - border, i + 1)
+    return longest

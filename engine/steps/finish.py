@@ -1,7 +1,8 @@
 """Completions to rows of the annotations table: the CPU step after the engines.
 
-Reads GENERATED_SCHEMA; leaves FINISHED_SCHEMA. The offset invariant is enforced here, where rows
-are made: a mention whose text is not what stands at its span never leaves this module.
+Reads GENERATED_SCHEMA; leaves FINISHED_SCHEMA, one row per citation. The offset invariant is
+enforced here, where rows are made: a mention whose text differs from the citation's text at its
+span never leaves this module. Left to others: committing the rows.
 """
 
 import math
@@ -33,7 +34,7 @@ FAILURE = pa.struct(
 
 _MAX_FAILURES = 32
 _MAX_COMPLETION = 4_000
-"""What is kept of a citation's failed prompts: so many, and so many code points of each."""
+"""How many failed prompts of a citation are stored, and how many code points of each completion."""
 
 FINISHED_SCHEMA = pa.schema(
     [
@@ -44,13 +45,16 @@ FINISHED_SCHEMA = pa.schema(
         *(GENERATED_SCHEMA.field(n) for n in _FIGURES),
     ]
 )
-"""The table's columns, then what the run's figures are made of: they are not stored by row."""
+"""The table's columns, then those that the run's figures are counted from, which are not stored."""
 
 
 @dataclass(slots=True)
-class _Found:
-    """What the completions of one citation gave. ``failures`` holds a FAILURE for each
-    prompt that gave nothing, ``unplaced`` each mark that has no place."""
+class _Outcome:
+    """What the completions of one citation came to.
+
+    ``mentions`` are by (start, end, entity_type); ``failures`` has a FAILURE for each prompt that
+    failed; ``unplaced`` are the marks that have no span in the text.
+    """
 
     mentions: dict[tuple[int, int, str], dict[str, Any]] = field(default_factory=dict)
     unplaced: list[Unplaced] = field(default_factory=list)
@@ -65,34 +69,37 @@ def finish(
     run_id: str,
     store_text: bool,
 ) -> pa.Table:
-    """Decode and align the completions of a batch of citations."""
+    """Decode and align the completions of a batch of citations, and make their rows.
+
+    ``store_text``: whether the rows keep the citations' texts; they are null if not.
+    """
     tokenizer = load_tokenizer(load_checkpoint(checkpoint_ref).tokenizer_path)
     now = datetime.now(UTC)
     rows = []
     for row in batch.to_pylist():
-        found = _read_completions(row, tokenizer, CODECS[codec])
-        status, error = _judge(row, found.failures)
+        outcome = _read_completions(row, tokenizer, CODECS[codec])
+        status, error = _status(row, outcome.failures)
         rows.append(
             row
             | {
                 "text": row["text"] if store_text else None,
                 # Ordered by (start, end, entity_type).
-                "mentions": [found.mentions[key] for key in sorted(found.mentions)],
+                "mentions": [outcome.mentions[key] for key in sorted(outcome.mentions)],
                 "status": status,
                 "error": error,
                 "annotator": annotator,
                 "run_id": run_id,
                 "annotated_at": now,
                 "prompt_count": len(row["prompts"]),
-                "failures": _kept(row, found.failures),
-                "unplaced": [asdict(u) for u in found.unplaced],
+                "failures": _stored_failures(row, outcome.failures),
+                "unplaced": [asdict(u) for u in outcome.unplaced],
             }
         )
     return pa.Table.from_pylist(rows, schema=FINISHED_SCHEMA)
 
 
-def _judge(row: dict[str, Any], failures: list[dict[str, Any]]) -> tuple[str, str | None]:
-    """Status and error of a citation."""
+def _status(row: dict[str, Any], failures: list[dict[str, Any]]) -> tuple[str, str | None]:
+    """The status of a citation, and its error: None unless the status is partial or failed."""
     if row["error"]:  # no prompts could be made of it
         return "failed", row["error"]
     if failures:
@@ -117,40 +124,43 @@ def _failure(
 
 
 def _raw(completion: dict[str, Any], tokenizer: PromptTokenizer) -> str:
-    """What the model wrote; its token ids where they cannot be read."""
+    """What the model wrote, cut to the stored length; its token ids if they cannot be decoded."""
     try:
         return tokenizer.decode(completion["token_ids"]).text[:_MAX_COMPLETION]
-    except Exception:  # it may be what failed
+    except Exception:  # decoding may be the very thing that failed
         return f"token ids {completion['token_ids']}"[:_MAX_COMPLETION]
 
 
-def _kept(row: dict[str, Any], failures: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What ``failures`` keeps of a citation."""
+def _stored_failures(row: dict[str, Any], failures: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The failures of a citation that are stored: the first ones, or that no prompt was made."""
     if row["error"]:
         stage, _, reason = row["error"].partition(": ")
         return [{"stage": stage, "reason": reason}]
     return failures[:_MAX_FAILURES]
 
 
-def _read_completions(row: dict[str, Any], tokenizer: PromptTokenizer, codec: Codec) -> _Found:
-    """Take the mentions of one citation from its completions, each span and type once."""
-    found = _Found()
+def _read_completions(row: dict[str, Any], tokenizer: PromptTokenizer, codec: Codec) -> _Outcome:
+    """Take the mentions of one citation from its completions.
+
+    Of several mentions with the same span and type the first is kept.
+    """
+    outcome = _Outcome()
     starts = [s["start"] for s in row["sentences"]]
     for prompt, completion in zip(row["prompts"], row["completions"], strict=True):
         if completion["error"]:
-            found.failures.append(_failure("generate", completion["error"], prompt, None))
+            outcome.failures.append(_failure("generate", completion["error"], prompt, None))
             continue
         try:
             mentions, unplaced = _align(row["text"], starts, prompt, completion, tokenizer, codec)
-        except Exception as e:  # one prompt's trouble is its own
+        except Exception as e:  # one prompt that fails must not fail the others
             raw = _raw(completion, tokenizer)
-            found.failures.append(_failure("align", f"{type(e).__name__}: {e}", prompt, raw))
+            outcome.failures.append(_failure("align", f"{type(e).__name__}: {e}", prompt, raw))
             continue
-        found.unplaced += unplaced
+        outcome.unplaced += unplaced
         for mention in mentions:
             key = (mention["start"], mention["end"], mention["entity_type"])
-            found.mentions.setdefault(key, mention)
-    return found
+            outcome.mentions.setdefault(key, mention)
+    return outcome
 
 
 def _align(
@@ -161,19 +171,19 @@ def _align(
     tokenizer: PromptTokenizer,
     codec: Codec,
 ) -> tuple[list[dict[str, Any]], list[Unplaced]]:
-    """Mentions of one completion, and the marks that have no place.
+    """The mentions of one completion, and the marks that have no span in the text.
 
-    ``starts`` are where the citation's sentences begin.
+    ``starts`` are the offsets at which the citation's sentences begin.
 
     Raises:
-        ValueError: if a span does not hold its mention, which would be a fault of the aligner.
+        ValueError: if the text at a span is not the mention's, which would be the aligner's fault.
     """
     decoded = tokenizer.decode(completion["token_ids"])
     source = text[prompt["start"] : prompt["end"]]
     asked = prompt["entity_types"]
     marked = codec.decode(decoded.text, asked)
     if codec.decode(source, asked).text != source:
-        # It has markers of its own: who made those of the completion cannot be told.
+        # The text itself contains markers: those that the model added cannot be told from them.
         return [], [Unplaced("unreadable")] * (len(marked.marks) + len(marked.faults))
     alignment = align_mentions(source, marked, truncated=completion["finish"] == "length")
     mentions = []
@@ -200,7 +210,7 @@ def _align(
 
 
 def _score(decoded: Decoded, logprobs: Sequence[float], *markers: Span) -> float:
-    """The lowest probability of a token that has a character of one of the markers."""
+    """The lowest probability of the tokens that share a character with one of the markers."""
     lowest = 0.0
     start = 0
     for end, logprob in zip(decoded.ends, logprobs, strict=True):

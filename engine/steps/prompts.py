@@ -1,8 +1,9 @@
-"""Sentences and entity types to prompts, as token ids.
+"""Prompts made of sentences and entity types, as token ids.
 
-A prompt is three pieces, tokenised apart and joined: what the template has before the text, the
-text, what it has after. So the shared part is the same ids whatever follows, which is what the
-prefix cache needs, and text cannot forge a special token.
+Enters: a text and its sentences. Leaves: one prompt per unit of text and question of the task. A
+prompt has three pieces: the template before the text, the text, the template after it. They are
+tokenised apart and then joined. So the first piece is the same ids whatever the text is, which the
+prefix cache needs, and the text cannot forge a special token. Left to others: splitting sentences.
 """
 
 import math
@@ -18,12 +19,15 @@ from schemas.spans import Span, trim
 from schemas.task import Task
 
 PROMPTS_VERSION = 1
-"""Goes up when a text would be asked about in other pieces, or in other token ids."""
+"""Goes up when the same text would be cut into other units, or encoded as other token ids."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One question to the model: mark ``entity_types`` in ``unit`` of a citation's text."""
+    """One question to the model: mark ``entity_types`` in the span ``unit`` of a citation's text.
+
+    ``max_tokens`` limits the completion.
+    """
 
     unit: Span
     entity_types: tuple[str, ...]
@@ -59,10 +63,10 @@ class Prompter:
     def make_prompts(
         self, text: str, sentences: Sequence[Span], title_length: int = 0
     ) -> list[Prompt]:
-        """The prompts of one citation: by place in the text, then in the order of the types.
+        """The prompts of one citation: ordered by unit, then by the task's questions.
 
-        No passage joins sentences of the title, the first ``title_length`` code points, with
-        those of the abstract.
+        A passage never has sentences of both the title (the first ``title_length`` code points) and
+        the abstract.
         """
         prompts = []
         for unit, ids in self._units(text, sentences, title_length):
@@ -94,8 +98,8 @@ class Prompter:
     def _split(self, text: str, span: Span, encoding: Encoding) -> list[tuple[Span, list[int]]]:
         """Cut a span that is too long for one prompt into pieces that fit.
 
-        ``encoding`` is the span's own: it says where to cut, so that each piece is encoded but
-        once more, however long the span.
+        ``encoding`` is that of the span. Its token offsets say where to cut, so each piece is
+        encoded only once more, however long the span is.
         """
         pieces = []
         starts = [span.start + start for start, _ in encoding.offsets]
@@ -110,7 +114,7 @@ class Prompter:
                 whole = self._tokenizer.encode_texts([text[piece.start : piece.end]])[0]
                 if len(whole.ids) <= self.max_text_tokens:
                     pieces.append((piece, whole.ids))
-                else:  # cut off from its neighbours it takes more tokens than within the span
+                else:  # encoded alone it may have more tokens than as a part of the span
                     pieces += self._split(text, piece, whole)
             token = bisect_left(starts, cut, token)
             begin = cut
@@ -119,7 +123,7 @@ class Prompter:
     def _join(
         self, text: str, units: list[tuple[Span, list[int]]], title_length: int
     ) -> list[tuple[Span, list[int]]]:
-        """Join neighbouring units while the passage fits."""
+        """Join neighbouring units into passages, as long as a passage fits."""
         joined: list[tuple[Span, list[int]]] = []
         for unit, ids in units:
             if (
@@ -137,10 +141,10 @@ class Prompter:
 
 
 def _cut(text: str, begin: int, longest: int) -> int:
-    """Where to cut between ``begin`` and ``longest``: after a clause, else a word, if there is
-    one in the second half."""
+    """The offset to cut at, in the second half of ``[begin, longest)``: after a clause if one ends
+    there, else after a word, else ``longest``."""
     for mark in ("; ", ". ", ", ", " "):
-        place = text.rfind(mark, (begin + longest) // 2, longest)
-        if place >= 0:
-            return place + len(mark)
+        offset = text.rfind(mark, (begin + longest) // 2, longest)
+        if offset >= 0:
+            return offset + len(mark)
     return longest

@@ -1,7 +1,9 @@
-"""Ways of writing the same letters, folded into one, with the way back to code points.
+"""Variants of the same letters folded into one form, with the offsets to get back.
 
-Two texts that differ by spacing, case, Greek letters against their names, dashes, quotes, ligatures
-or the composition of accents fold to the same letters. An accent left out is another letter.
+Enters: a text. Leaves: its letters, and for each the code point that it is from. Two texts fold to
+the same letters if they differ only by spacing, case, Greek letters written as names, kinds of
+dashes and quotes, ligatures, or the composition of accents. An accent that is missing is a
+difference. Left to others: comparing folded texts (align.py).
 """
 
 import re
@@ -11,7 +13,7 @@ from functools import lru_cache
 
 from schemas.spans import Span
 
-# Letters and digits with the accents that follow them; of all else, each character is a word.
+# A word is a run of letters and digits with combining accents; any other character is its own word.
 _WORD = re.compile(r"[^\W_](?:[^\W_]|[\u0300-\u036f])*|\S")
 
 _GREEK = {
@@ -22,58 +24,58 @@ _GREEK = {
 }
 _DASHES = "\u02d7\u2043\u2212"
 _QUOTES = "`\u00b4\u02b9\u02bb\u02bc\u02bd\u2018\u2019\u201a\u201b\u2032\u2035"
-# As long as two single ones, which is how they are often typed.
+# Folded to two single quotes, as they are often typed.
 _DOUBLE_QUOTES = '"\u00ab\u00bb\u201c\u201d\u201e\u201f\u2033'
 _SLASHES = "\u2044\u2215"
 
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """``letters`` without white space; ``places[k]`` is the code point that letter ``k`` is from,
-    ``starts`` are the letters that words begin with."""
+    """A folded text. ``letters`` has no white space; ``offsets[k]`` is the code point of the text
+    that letter ``k`` is from; ``starts`` are the indices of the letters that begin a word."""
 
     letters: str
-    places: list[int]
+    offsets: list[int]
     starts: list[int]
 
     def span(self, letters: Span) -> Span | None:
-        """Where these letters stand in the text; null if they begin or end within a character,
-        as ``pha`` does in ``α``."""
-        places = self.places
-        start, end = places[letters.start], places[letters.end - 1] + 1
-        if letters.start and places[letters.start - 1] == start:
+        """The span of these letters in code points of the text; None if they begin or end within a
+        character, as ``pha`` does in ``α``, which folds to ``alpha``."""
+        offsets = self.offsets
+        start, end = offsets[letters.start], offsets[letters.end - 1] + 1
+        if letters.start and offsets[letters.start - 1] == start:
             return None
-        if letters.end < len(places) and places[letters.end] < end:
+        if letters.end < len(offsets) and offsets[letters.end] < end:
             return None
         return Span(start, end)
 
 
 def fold(text: str) -> Folded:
-    """The letters of ``text``, in linear time."""
+    """Fold a text, in linear time."""
     pieces: list[str] = []
-    places: list[int] = []
+    offsets: list[int] = []
     starts: list[int] = []
     for match in _WORD.finditer(text):
         word, start = match[0], match.start()
         if word.isascii() and word not in '`"':
             letters = word.lower()
-            starts.append(len(places))
-            places.extend(range(start, start + len(word)))
+            starts.append(len(offsets))
+            offsets.extend(range(start, start + len(word)))
         else:
             folded = [_fold_character(c) for c in word]
             letters = "".join(folded)
             if not letters:
                 continue
-            starts.append(len(places))
+            starts.append(len(offsets))
             for i, piece in enumerate(folded, start):
-                places.extend([i] * len(piece))
+                offsets.extend([i] * len(piece))
         pieces.append(letters)
-    return Folded("".join(pieces), places, starts)
+    return Folded("".join(pieces), offsets, starts)
 
 
 @lru_cache(maxsize=4096)
 def _fold_character(character: str) -> str:
-    """What one character stands for; nothing for what has no width."""
+    """The letters that one character folds to; none for a character without width."""
     if character in _QUOTES:
         return "'"
     if character in _DOUBLE_QUOTES:
