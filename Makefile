@@ -1,5 +1,6 @@
-# `make demo` runs the main job, `make test` the tests, `make lint` ruff and mypy. Each sets up
-# .venv first, once: it is done again only when what it is made from changes.
+# `make demo` runs the main job, `make test` all tests, `make test-fast` those that are quick,
+# `make lint` ruff and mypy. Each sets up .venv first, once: it is done again only when what it is
+# made from changes.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -8,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 DEMO := demo
 
-.PHONY: demo test lint format nano clean
+.PHONY: demo test test-fast lint format nano clean
 
 demo: $(INSTALLED)
 	@rm -rf $(DEMO)
@@ -16,6 +17,9 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/pytest
+
+test-fast: $(INSTALLED)
+	$(BIN)/pytest -q -m "not slow and not chaos and not vllm"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

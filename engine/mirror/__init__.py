@@ -1,1 +1,4 @@
-"""Copying NLM's files: the index, the client, the place they go to, and the run that joins them."""
+"""NLM's files, copied to a place of one's own: listed, fetched with patience, checked.
+
+``copying`` joins the parts. What the files hold is left to ``sources``.
+"""

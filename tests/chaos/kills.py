@@ -425,14 +425,13 @@ def chaos(
         before, sources = write_source(folder / "source", citations)
     else:
         before, sources, from_older = [], [source.resolve()], False
-    made = Chaos(folder, sources, backend, seconds, ray=ray)
+    made = Chaos(folder, sources, backend, 0.0, ray=ray)
+    made.ray = ray and made.real  # what is undisturbed is the same in one process, and sooner there
     if from_older:
-        made.seconds = 0.0
         made.start = made.undisturbed("start", before)
-    made.seconds = 0.0
     expected = made.undisturbed("undisturbed")
     second = made.undisturbed("again") if made.real else None
-    made.seconds = seconds
+    made.seconds, made.ray = seconds, ray
     for seed, count in zip(seeds, _split(kills, len(seeds)), strict=True):
         made.live(seed, count, expected, second)
     figures: dict[str, Any] = {"citations": len(rows(expected)), "kills": dict(made.kills)}

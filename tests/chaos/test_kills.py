@@ -4,7 +4,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
 from kills import COUNTING, KINDS, Chaos, chaos, end, rows, tree, write_source
+
+pytestmark = pytest.mark.chaos
 
 
 def test_each_kind_of_kill_with_ray(tmp_path: Path) -> None:

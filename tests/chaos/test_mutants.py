@@ -15,6 +15,8 @@ from engine.sources.read import read_citations, scan_shard
 from engine.sources.shards import Shard
 from jobs.cli import app
 
+pytestmark = pytest.mark.chaos
+
 MUTANTS = 2040
 SECONDS = 2.0
 """CPU seconds that any of these small files may take; the slowest takes some 0.1."""

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import pytest
 from writers import writers
+
+pytestmark = pytest.mark.chaos
 
 
 def test_two_at_once_and_a_reader(tmp_path: Path) -> None:

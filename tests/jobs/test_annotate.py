@@ -1,7 +1,5 @@
 """The whole road with a deterministic backend: what is read, settled, replaced and committed."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -179,24 +177,6 @@ def test_commits_are_made_while_the_run_goes_on(tmp_path: Path, write_jsonl: Wri
     history = DeltaTable(tmp_path / "t/annotations").history()
     assert len([h for h in history if h["operation"] == "WRITE"]) >= 3
     assert len(rows(tmp_path / "t")) == 100
-
-
-def test_two_runs_at_once_store_nothing_twice(tmp_path: Path, write_jsonl: Writer) -> None:
-    # Processes with a cluster each: on one of two cores, two runs would wait for each other's.
-    source = write_jsonl([(i, f"Aspirin {i}", LONG) for i in range(1, 81)])
-    config = AnnotateConfig(
-        sources=[source], to=str(tmp_path / "t"), backend=FAKE, commit_every_rows=8
-    )
-    code = (
-        "import sys; from jobs.annotate import run;"
-        "from schemas.configs.annotate import AnnotateConfig;"
-        "print(run(AnnotateConfig.model_validate_json(sys.argv[1])).annotated)"
-    )
-    command = [sys.executable, "-c", code, config.model_dump_json()]
-    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    annotated = [int(r.communicate(timeout=120)[0]) for r in runs]
-    assert sorted(rows(tmp_path / "t")) == list(range(1, 81))
-    assert sum(annotated) == 80
 
 
 def test_two_engines_share_the_work(tmp_path: Path, write_jsonl: Writer) -> None:

@@ -11,7 +11,7 @@ import jobs.sample
 from jobs.annotate import RunResult, run
 from schemas.configs.annotate import AnnotateConfig
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+pytestmark = [pytest.mark.vllm, pytest.mark.usefixtures("ray_session")]
 
 SAMPLE = Path(jobs.sample.__file__).parent / "pubmed_sample.xml"
 

@@ -345,6 +345,7 @@ def wait_for_commit(to: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.chaos
 def test_what_ray_says_of_a_dead_engine_is_not_on_stdout(tmp_path: Path) -> None:
     fatal = GOOD.format(2).replace("aspirin", f"KILLS={tmp_path}/killed= aspirin")
     source = write_xml(tmp_path / "a.xml", [*articles(1), fatal])
@@ -356,6 +357,7 @@ def test_what_ray_says_of_a_dead_engine_is_not_on_stdout(tmp_path: Path) -> None
     assert (tmp_path / "killed").exists() and json.loads(done.stdout)["annotated"] == 2
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_commits_what_is_finished_and_goes_on(
     tmp_path: Path, write_jsonl: Writer, number: signal.Signals
@@ -375,6 +377,7 @@ def test_an_interrupted_run_commits_what_is_finished_and_goes_on(
     assert pmids(tmp_path / "t") == list(range(1, 201))
 
 
+@pytest.mark.chaos
 def test_a_killed_driver_leaves_no_process_and_no_half_batch(
     tmp_path: Path, write_jsonl: Writer
 ) -> None:

@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,11 +19,13 @@ import pytest
 import torch
 import yaml
 from disks import fill_up, mounted, remount
+from typer.testing import CliRunner
 
 from engine.checkpoints.load import load_checkpoint
 from engine.steps.annotator import make_annotator
 from engine.training.curve import Curve
 from engine.training.resume import read_state, write_state
+from jobs.cli import app
 from jobs.finetune import FinetuneResult, run
 from schemas.configs.finetune import FinetuneConfig
 from schemas.configs.load import load_config
@@ -31,6 +35,7 @@ from schemas.examples import EXAMPLES_SCHEMA
 WORDS = ("the", "of", "in", "with", "was", "given", "patients", "had", "trial", "after", "severe")
 DISEASES = ("gout", "flu", "asthma", "anaemia")
 LEAK = "eight words that stand in a test sentence gout"
+STEPS = 40
 
 
 def example(number: int, split: str, text: str) -> dict[str, Any]:
@@ -60,8 +65,8 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-def settings(to: Path, examples: str, steps: int = 30, **changes: Any) -> dict[str, Any]:
-    optimisation = {"steps": steps, "batch_tokens": 512, "micro_tokens": 512, "window": 64,
+def settings(to: Path, examples: str, **changes: Any) -> dict[str, Any]:
+    optimisation = {"steps": STEPS, "batch_tokens": 512, "micro_tokens": 512, "window": 64,
                     "warmup_steps": 5, "precision": "float32", "peak_rate": 0.01}  # fmt: skip
     return {
         "to": str(to), "name": "tiny",
@@ -80,61 +85,168 @@ def tune(values: dict[str, Any], **options: Any) -> FinetuneResult:
     return run(FinetuneConfig.model_validate(values), **options)
 
 
-def command(values: dict[str, Any], file: Path) -> list[str]:
-    file.write_text(yaml.safe_dump(values))
-    return [sys.executable, "-c", "from jobs.cli import main; main()", "finetune", "--config",
-            str(file), "--json"]  # fmt: skip
-
-
 def losses(to: Path) -> dict[int, float]:
     return {r["step"]: r["loss"] for r in Curve.read(to.with_name(f"{to.name}.run") / "tuning")}
 
 
-@pytest.mark.usefixtures("ray_session")
-def test_from_nothing_to_a_checkpoint(tmp_path: Path, examples: str) -> None:
-    texts = tmp_path / "abstracts.txt"
+def assert_same_curve(one: Path, other: Path) -> None:
+    ours, theirs = losses(one), losses(other)
+    assert ours.keys() == theirs.keys() and max(ours) == STEPS
+    assert all(abs(ours[s] - theirs[s]) < 1e-3 for s in ours)
+
+
+# A run from nothing: once for all tests, which begin with what its first stage left
+
+
+@dataclass
+class Whole:
+    """A run of two stages, undisturbed. ``seen`` are the stages and steps that were told."""
+
+    to: Path
+    values: dict[str, Any]
+    result: FinetuneResult
+    seen: list[tuple[str, int]]
+
+    @property
+    def folder(self) -> Path:
+        return self.to.with_name(f"{self.to.name}.run")
+
+    def first_stage(self, to: Path) -> dict[str, Any]:
+        """The settings of the same run to another place, where its first stage is done."""
+        shutil.copytree(
+            self.folder, to.with_name(f"{to.name}.run"),
+            ignore=shutil.ignore_patterns("tuning", "states"),
+        )  # fmt: skip
+        return self.values | {"to": str(to)}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, examples: str, ray_session: None) -> Whole:
+    folder = tmp_path_factory.mktemp("whole")
+    texts = folder / "abstracts.txt"
     lines = [f"A title\tPatients with gout were given {n} mg and {n + 1} mg." for n in range(60)]
     texts.write_text("\n".join([*lines, f"Another\tHere {LEAK} once more."]) + "\n")
-    to = tmp_path / "tiny"
     language = {"texts": [str(texts)], "max_tokens": 48,
                 "optimisation": {"steps": 10, "batch_tokens": 512, "window": 64,
                                  "precision": "float32"}}  # fmt: skip
-    seen = []
-    result = tune(
-        settings(to, examples, language=language), seen=lambda s, m, n: seen.append((s, m["step"]))
-    )
-    assert result.learned_from == {"language": 60, "tuning": 380}
-    assert result.removed == {"language": 1, "tuning": 1}
-    assert seen == [("language", 10), *(("tuning", step) for step in (10, 20, 30))]
-    curve = Curve.read(tmp_path / "tiny.run" / "tuning")
+    values = settings(folder / "tiny", examples, language=language)
+    seen: list[tuple[str, int]] = []
+    result = tune(values, seen=lambda s, m, n: seen.append((s, m["step"])))
+    return Whole(folder / "tiny", values, result, seen)
+
+
+@pytest.mark.slow
+def test_from_nothing_to_a_checkpoint(whole: Whole) -> None:
+    assert whole.result.learned_from == {"language": 60, "tuning": 380}
+    assert whole.result.removed == {"language": 1, "tuning": 1}
+    assert whole.seen == [("language", 10), *(("tuning", step) for step in (10, 20, 30, 40))]
+    curve = Curve.read(whole.folder / "tuning")
     assert curve[-1]["loss"] < 0.8 * curve[0]["loss"]
-    assert {r["step"] for r in curve if "dev_f1" in r} == {20, 30}
-    assert list((tmp_path / "tiny.run" / "tuning").glob("events.out.tfevents.*"))
-    checkpoint = load_checkpoint(str(to))
-    assert checkpoint.manifest.task == FinetuneConfig.model_validate(settings(to, examples)).task
-    card = (to / "README.md").read_text()
+    assert {r["step"] for r in curve if "dev_f1" in r} == {20, 40}
+    assert list((whole.folder / "tuning").glob("events.out.tfevents.*"))
+    checkpoint = load_checkpoint(str(whole.to))
+    assert checkpoint.manifest.task == FinetuneConfig.model_validate(whole.values).task
+    card = (whole.to / "README.md").read_text()
     assert "380 examples; removed for sharing something with a test split: 1 by " in card
-    assert f"{result.parameters:,}" in card
-    # Said again, it is done: nothing is trained.
-    seen.clear()
-    again = tune(
-        settings(to, examples, language=language), seen=lambda s, m, n: seen.append((s, m["step"]))
-    )
-    assert (again.loss, seen) == (result.loss, [])
+    assert f"{whole.result.parameters:,}" in card
+
+
+@pytest.mark.slow
+def test_said_again_it_is_done_and_nothing_is_trained(whole: Whole) -> None:
+    seen: list[int] = []
+    again = tune(whole.values, seen=lambda s, m, n: seen.append(m["step"]))
+    assert (again.loss, seen) == (whole.result.loss, [])
     with pytest.raises(UsageError, match="holds a run begun with other settings"):
-        tune(settings(to, examples))
+        tune({k: v for k, v in whole.values.items() if k != "language"})
 
 
-@pytest.mark.usefixtures("ray_session")
-@pytest.mark.parametrize("merge", [False, True])
-def test_an_adapter_over_a_base(tmp_path: Path, examples: str, merge: bool) -> None:
-    to = tmp_path / "adapter"
+@pytest.mark.chaos
+def test_a_killed_run_goes_on_to_the_same_result(tmp_path: Path, whole: Whole) -> None:
+    to, file = tmp_path / "killed", tmp_path / "killed.yaml"
+    file.write_text(yaml.safe_dump(whole.first_stage(to)))
+    told = ["finetune", "--config", str(file), "--json"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from jobs.cli import main; main()", *told],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    while max(losses(to), default=0) < 10 and process.poll() is None:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL and max(losses(to)) < STEPS
+    again = CliRunner().invoke(app, told)
+    assert again.exit_code == 0, again.stderr
+    assert json.loads(again.stdout)["steps"] == 10 + STEPS
+    assert_same_curve(whole.to, to)
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_keeps_the_last_state(tmp_path: Path, whole: Whole) -> None:
+    files = [f for f in whole.folder.rglob("*") if f.is_file()]
+    state = max(f.stat().st_size for f in files if f.name == "state.pt")
+    pages = sum(-(-f.stat().st_size // 4096) for f in files if f.name != "state.pt")
+    with mounted(tmp_path / "disk", f"size={4096 * pages + int(1.6 * state)}") as disk:
+        values = whole.first_stage(disk / "tiny")
+        with pytest.raises(JobError, match="No space left on device"):
+            tune(values)
+        (kept,) = {f for f in disk.rglob("state.pt") if f.stat().st_size == state}
+        assert read_state(kept.parent)["step"] == 5
+        remount(disk, "size=64m")
+        tune(values)
+        assert_same_curve(whole.to, disk / "tiny")
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(tmp_path: Path, whole: Whole) -> None:
+    with mounted(tmp_path / "disk", "size=64m") as disk:
+        values = whole.values | {"to": str(disk / "tiny")}
+        shutil.copytree(whole.to, disk / "tiny")
+        shutil.copytree(whole.folder, disk / "tiny.run")  # trained: only the checkpoint is written
+        filler = fill_up(disk)
+        before = (disk / "tiny/model.safetensors").read_bytes()
+        with pytest.raises(JobError, match=r"the checkpoint cannot be written.*No space left"):
+            tune(values)
+        assert (disk / "tiny/model.safetensors").read_bytes() == before
+        assert sorted(f.name for f in disk.iterdir()) == ["filler", "tiny", "tiny.run"]
+        filler.unlink()
+        assert tune(values).steps == whole.result.steps
+
+
+@pytest.mark.slow
+def test_two_workers_that_share_the_weights_out(tmp_path: Path, whole: Whole) -> None:
+    two = tune(whole.first_stage(tmp_path / "two") | {"workers": 2, "sharded": True})
+    assert two.loss == pytest.approx(whole.result.loss, rel=1e-4)
+    assert two.dev_f1 == whole.result.dev_f1
+    load_checkpoint(str(tmp_path / "two"))
+
+
+# An adapter over nano, once
+
+
+@pytest.fixture(scope="module")
+def adapter(
+    tmp_path_factory: pytest.TempPathFactory, examples: str, ray_session: None
+) -> tuple[Path, dict[str, Any], FinetuneResult]:
+    """Learned from the dev split too, with other names and words cut; its settings and result."""
+    to = tmp_path_factory.mktemp("adapter") / "adapter"
     task = load_checkpoint("nano").manifest.task.only(["disease"]).model_dump(mode="json")
-    values = settings(
-        to, examples, 4, base="nano", lora={"rank": 2}, merge=merge, task=task, dev_examples=0
-    )
-    del values["shape"]
-    result = tune(values)
+    values = settings(to, examples, base="nano", shape=None, lora={"rank": 2}, task=task)
+    values["tuning"] |= {"splits": ["train", "dev"], "variation": {"replace": 0.5, "cut": 0.1}}
+    values["tuning"]["optimisation"]["steps"] = 4
+    return to, values, tune(values)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("merge", [False, True])
+def test_an_adapter_over_a_base(adapter: Any, tmp_path: Path, merge: bool) -> None:
+    to, values, result = adapter
+    if merge:  # the same run, had it been begun so
+        folder = tmp_path / "merged.run"
+        shutil.copytree(to.with_name("adapter.run"), folder)
+        note = (folder / "config.json").read_text()
+        assert note.count('"merge": false') == 1
+        (folder / "config.json").write_text(note.replace('"merge": false', '"merge": true'))
+        to = tmp_path / "merged"
+        result = tune(values | {"to": str(to), "merge": True})
     checkpoint = load_checkpoint(str(to))
     assert (checkpoint.adapter is None) == merge
     assert (checkpoint.manifest.base_digest is None) == merge
@@ -143,61 +255,14 @@ def test_an_adapter_over_a_base(tmp_path: Path, examples: str, merge: bool) -> N
     assert result.steps == 4
 
 
-@pytest.mark.usefixtures("ray_session")
-def test_a_killed_run_goes_on_to_the_same_result(tmp_path: Path, examples: str) -> None:
-    steps = 40
-    tune(settings(tmp_path / "whole", examples, steps))
-    to = tmp_path / "killed"
-    told = command(settings(to, examples, steps), tmp_path / "killed.yaml")
-    process = subprocess.Popen(
-        told, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    while max(losses(to), default=0) < 10 and process.poll() is None:
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    again = subprocess.run(told, capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
-    assert json.loads(again.stdout)["steps"] == steps
-    whole, killed = losses(tmp_path / "whole"), losses(to)
-    assert whole.keys() == killed.keys()
-    assert all(abs(whole[s] - killed[s]) < 1e-3 for s in whole)
+@pytest.mark.slow
+def test_a_run_that_learns_from_dev_is_not_scored_on_it(adapter: Any) -> None:
+    to, _, result = adapter
+    assert result.learned_from == {"tuning": 400} and result.dev_f1 is None
+    assert "dev split" not in (to / "README.md").read_text()
 
 
-@pytest.mark.usefixtures("ray_session")
-def test_a_disk_that_fills_up_keeps_the_last_state(tmp_path: Path, examples: str) -> None:
-    tune(settings(tmp_path / "whole", examples, dev_examples=0))
-    files = [f for f in (tmp_path / "whole.run").rglob("*") if f.is_file()]
-    state = next(f for f in files if f.name == "state.pt").stat().st_size
-    others = sum(f.stat().st_size for f in files if f.name != "state.pt")
-    with mounted(tmp_path / "disk", f"size={others + int(1.6 * state)}") as disk:
-        values = settings(disk / "tiny", examples, dev_examples=0)
-        with pytest.raises(JobError, match="No space left on device"):
-            tune(values)
-        (kept,) = {f for f in disk.rglob("state.pt") if f.stat().st_size == state}
-        assert read_state(kept.parent)["step"] == 5
-        remount(disk, "size=64m")
-        tune(values)
-        whole, again = losses(tmp_path / "whole"), losses(disk / "tiny")
-    assert whole.keys() == again.keys()
-    assert all(abs(whole[s] - again[s]) < 1e-3 for s in whole)
-
-
-@pytest.mark.usefixtures("ray_session")
-def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(
-    tmp_path: Path, examples: str
-) -> None:
-    with mounted(tmp_path / "disk", "size=64m") as disk:
-        values = settings(disk / "tiny", examples, 5, dev_examples=0)
-        tune(values)
-        filler = fill_up(disk)
-        before = (disk / "tiny/model.safetensors").read_bytes()
-        with pytest.raises(JobError, match=r"the checkpoint cannot be written.*No space left"):
-            tune(values)
-        assert (disk / "tiny/model.safetensors").read_bytes() == before
-        assert sorted(f.name for f in disk.iterdir()) == ["filler", "tiny", "tiny.run"]
-        filler.unlink()
-        assert tune(values).steps == 5
+# What is missing, or contradicts itself
 
 
 def test_a_state_that_does_not_fit_the_disk_is_told(tmp_path: Path) -> None:
@@ -218,23 +283,6 @@ def test_what_is_missing_is_named_before_anything_starts(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         tune(settings(tmp_path / "x", examples) | changes)
-
-
-@pytest.mark.usefixtures("ray_session")
-def test_a_run_that_learns_from_dev_is_not_scored_on_it(tmp_path: Path, examples: str) -> None:
-    values = settings(tmp_path / "tiny", examples, 5)
-    values["tuning"] |= {"splits": ["train", "dev"], "variation": {"replace": 0.5, "cut": 0.1}}
-    result = tune(values)
-    assert result.learned_from == {"tuning": 400} and result.dev_f1 is None
-    assert "dev split" not in (tmp_path / "tiny/README.md").read_text()
-
-
-@pytest.mark.usefixtures("ray_session")
-def test_two_workers_that_share_the_weights_out(tmp_path: Path, examples: str) -> None:
-    one = tune(settings(tmp_path / "one", examples, 20, dev_examples=4))
-    two = tune(settings(tmp_path / "two", examples, 20, dev_examples=4, workers=2, sharded=True))
-    assert two.loss == pytest.approx(one.loss, rel=1e-4) and two.dev_f1 == one.dev_f1
-    load_checkpoint(str(tmp_path / "two"))
 
 
 @pytest.mark.usefixtures("ray_session")

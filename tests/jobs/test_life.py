@@ -125,15 +125,16 @@ def test_life_of_a_few_citations(on_ray: Life, tmp_path: Path) -> None:
     on_ray.give(third, fourth)
 
 
+@pytest.mark.slow
 def test_life_of_thousands_of_real_citations(on_ray: Life, tmp_path: Path, shared: Path) -> None:
     template = real_template(shared / "data/pubmed-xml")
-    live(on_ray, Nlm(tmp_path, template, seed=1), size=5_200, of_each=30)
+    live(on_ray, Nlm(tmp_path, template, seed=1), size=2_000, of_each=30)
     assert stored(on_ray.to).keys() == on_ray.model.rows().keys()
 
 
 def real_template(folder: Path) -> Template:
     """Real records under other PMIDs. Abstracts are cut short: the fake model answers fast, but
-    nine sentences of each of 5,000 take their time."""
+    nine sentences of each of 2,000 take their time."""
     found = []
     for path in sorted(folder.rglob("*.xml*")):
         try:
@@ -362,6 +363,7 @@ def crashing(chances: random.Random, monkeypatch: pytest.MonkeyPatch) -> Iterato
         yield
 
 
+@pytest.mark.chaos
 @pytest.mark.usefixtures("no_ray", "small_files")
 @pytest.mark.parametrize("seed", range(2))
 def test_crashes_change_nothing_in_the_end(

@@ -6,11 +6,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import boto3
 import pytest
-import requests
-from moto.server import ThreadedMotoServer
+from s3_server import BUCKET, s3_server
+from typer.testing import CliRunner
+
+from jobs.cli import app
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "jobs/sample/pubmed_sample.xml"
@@ -19,59 +21,41 @@ SAMPLE = ROOT / "jobs/sample/pubmed_sample.xml"
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """What a user of such a server sets, with a bucket that holds the sample and nano."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    # All of moto's servers in a process hold the same buckets: those of another test go.
-    requests.post(f"{url}/moto-api/reset", timeout=60).raise_for_status()
-    credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-    s3 = boto3.client(
-        "s3", endpoint_url=url, region_name="us-east-1",
-        aws_access_key_id="test", aws_secret_access_key="test",
-    )  # fmt: skip
-    s3.create_bucket(Bucket="bucket")
-    s3.upload_file(str(SAMPLE), "bucket", "pubmed/sample.xml")
-    for path in (ROOT / "checkpoints/nano").iterdir():
-        s3.upload_file(str(path), "bucket", f"nano/{path.name}")
-    yield (
-        os.environ
-        | credentials
-        | {
-            "AWS_ENDPOINT_URL": url,
-            "AWS_ALLOW_HTTP": "true",
-            "AWS_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
+    with s3_server(tmp_path_factory.mktemp("server")) as server:
+        server.client.upload_file(str(SAMPLE), BUCKET, "pubmed/sample.xml")
+        for path in (ROOT / "checkpoints/nano").iterdir():
+            server.client.upload_file(str(path), BUCKET, f"nano/{path.name}")
+        yield server.environment | {
             "PUBMARK_CACHE": str(tmp_path_factory.mktemp("cache")),
             "PYTHONPATH": str(ROOT / "tests/support"),
         }
-    )
-    server.stop()
 
 
-def pubmark(environment: dict[str, str], *arguments: str) -> str:
+def annotate(environment: dict[str, str], *arguments: str) -> dict[str, Any]:
+    """In a process of its own, whose Ray workers have the environment too."""
     done = subprocess.run(
-        [sys.executable, "-c", "from jobs.cli import main; main()", *arguments],
-        cwd=ROOT, env=environment, capture_output=True, text=True,
+        [sys.executable, "-c", "from jobs.cli import main; main()", "annotate", *arguments],
+        cwd=ROOT, env=os.environ | environment, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
+@pytest.mark.slow
 def test_everything_on_s3(environment: dict[str, str]) -> None:
-    command = [
-        "annotate", "s3://bucket/pubmed/", "--to", "s3://bucket/out", "--json",
+    first = annotate(
+        environment, "s3://bucket/pubmed/", "--to", "s3://bucket/out", "--json",
         "--checkpoint", "s3://bucket/nano", "--backend", "fake_backend:FakeBackend",
-    ]  # fmt: skip
-    first = json.loads(pubmark(environment, *command))
+    )  # fmt: skip
     assert first["annotated"] == 49 and first["mentions"] > 100
-    again = json.loads(pubmark(environment, *command))
-    assert (again["annotated"], again["settled"]) == (0, 49)
-    shown = json.loads(
-        pubmark(environment, "show", "99000002", "--from", "s3://bucket/out", "--json")
-    )
-    assert shown["source"] == "sample.xml"
-    count = pubmark(
-        environment, "sql", "SELECT count(*) AS n FROM mentions", "--from", "s3://bucket/out"
-    )
+
+    def read(*arguments: str) -> str:
+        command = [*arguments, "--from", "s3://bucket/out"]
+        done = CliRunner().invoke(app, command, env=environment)
+        assert done.exit_code == 0, done.stderr
+        return done.stdout
+
+    assert json.loads(read("show", "99000002", "--json"))["source"] == "sample.xml"
+    count = read("sql", "SELECT count(*) AS n FROM mentions")
     assert count == f"n\n{first['mentions']}\n"

@@ -35,7 +35,9 @@ def prompts(nano: Checkpoint) -> list[Prompt]:
     return [p for text in TEXTS for p in prompter.make_prompts(text, [Span(0, len(text))])]
 
 
-@pytest.fixture(scope="module", params=["vllm", "transformers"])
+@pytest.fixture(
+    scope="module", params=[pytest.param("vllm", marks=pytest.mark.vllm), "transformers"]
+)
 def completions(
     request: pytest.FixtureRequest, nano: Checkpoint, prompts: list[Prompt]
 ) -> Iterator[list[Completion]]:

@@ -312,6 +312,7 @@ SENTENCES = [
 ]
 
 
+@pytest.mark.vllm
 def test_the_same_mentions_as_an_adapter_merged_and_from_peft(tmp_path: Path) -> None:
     from answers import agreement, find_mentions
     from tiny_adapter import tune_adapter
