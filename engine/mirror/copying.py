@@ -1,9 +1,10 @@
-"""Make a target hold what NLM lists: the one module here that knows all the others.
+"""One run of the mirror: make a target hold what NLM lists. Only this module knows all the others.
 
-A file is settled when the target has it, at the size at which its md5 agreed, and the index says of
-it and its md5 what it said then. Where the index says something else, or nothing, its md5 is asked
-for; where the size is not known, or not as it was, the file is hashed. Everything else is fetched.
-Files that the index does not list, such as those of earlier years, are left as they are.
+A file is settled if the target has it at the size that it had when its md5 agreed, and if the index
+says the same of the file and of its md5 as it said then. If the index says something else, or
+nothing, the md5 is asked for. If the size is unknown or another, the file is hashed. All other
+files are fetched. Files that the index does not list, such as those of earlier years, are left as
+they are.
 """
 
 import logging
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from engine.mirror.client import Client, Page
-from engine.mirror.known import Known, State
+from engine.mirror.known import Known, KnownFiles
 from engine.mirror.listing import Listed, folder_url, parse_listing, parse_md5
 from engine.mirror.patience import FetchError
 from engine.mirror.target import Target
@@ -27,9 +28,9 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _DOWNLOADS = 3
-"""How often a file is fetched whole whose md5 does not agree, before it counts as failed."""
+"""A file fails after so many downloads that came whole but with another md5 than published."""
 _MAX_GIVEN_UP = 5
-"""So many files in a row that the server does not give, and it is not asked for the rest."""
+"""After so many files in a row that the server does not give, it is not asked for the rest."""
 _LOG_SECONDS = 60.0
 
 
@@ -115,7 +116,7 @@ class Mirror:
     ) -> None:
         result = self.result
         sizes = self._target.sizes()
-        state = State(self._target, self._kind)
+        state = KnownFiles(self._target, self._kind)
 
         def check(file: Listed) -> Known | None:
             return self._check(file, sizes, state.files.get(file.name), verify, dry_run)

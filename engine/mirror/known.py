@@ -1,6 +1,7 @@
-"""What a mirror knows of its files, so that a turn that finds nothing new asks for one page only.
+"""What a mirror knows of its files, so that a run that finds nothing new asks for one page only.
 
-It lies in the target as a small JSON file. It can be lost: then files are hashed once more.
+Enters: a target. Leaves: sizes, digests and lines of the index, kept in the target as a small JSON
+file. It can be lost: then files are hashed once more.
 """
 
 import logging
@@ -25,8 +26,8 @@ class Known:
 _FILES = TypeAdapter(dict[str, Known])
 
 
-class State:
-    """What is known of each file of one set in one target."""
+class KnownFiles:
+    """What is known of each file of one set in one target; ``files`` by name."""
 
     def __init__(self, target: Target, kind: str):
         self._target = target

@@ -10,10 +10,11 @@ from urllib.parse import unquote, urljoin
 
 from lxml import etree, html
 
+from engine.sources.nlm import NLM_FILE, nlm_number
+
 FOLDERS = {"baseline": "baseline", "updates": "updatefiles"}
 """What a command calls a set of files, and what NLM calls its folder."""
 
-_NLM_FILE = re.compile(r"(?:pubmed|medline)(\d\d)n(\d{4,})\.xml\.gz")
 _DIGEST = re.compile(r"(?<![0-9a-fA-F])[0-9a-fA-F]{32}(?![0-9a-fA-F])")
 _SIZE = re.compile(r"(?<!\S)(\d+(?:\.\d+)?)\s?([KMGT]?)i?B?\s*$", re.I)
 _INDEX = re.compile(rb"index of|directory listing", re.I)
@@ -57,12 +58,12 @@ def parse_listing(page: bytes, url: str) -> list[Listed]:
         lines.setdefault(target.removeprefix(url), _line_of(link))
     found = []
     for name, line in lines.items():
-        if _NLM_FILE.fullmatch(name):
+        if name.endswith(".gz") and NLM_FILE.fullmatch(name):
             said = " | ".join(filter(None, (line, lines.get(f"{name}.md5"))))
             found.append(Listed(name, said, _bytes_in(line)))
     if not found and not _INDEX.search(page):
         raise ValueError("is no directory index: links to no file of NLM's")
-    return sorted(found, key=lambda f: _order(f.name))
+    return sorted(found, key=lambda f: nlm_number(f.name) or (0, 0))
 
 
 def parse_md5(text: bytes, name: str) -> str:
@@ -75,7 +76,7 @@ def parse_md5(text: bytes, name: str) -> str:
         ValueError: if there is not exactly one digest, or it is another file's.
     """
     said = text.decode("latin-1")
-    others = {m[0] for m in _NLM_FILE.finditer(said)} - {name}
+    others = {m[0] for m in NLM_FILE.finditer(said)} - {name}
     found = {d.lower() for d in _DIGEST.findall(said)}
     if others or len(found) != 1:
         raise ValueError(f"its .md5 says {said[:80].strip()!r}, expected one digest of {name}")
@@ -97,9 +98,3 @@ def _bytes_in(line: str) -> int | None:
     if match is None:
         return None
     return round(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
-
-
-def _order(name: str) -> tuple[int, int]:
-    match = _NLM_FILE.fullmatch(name)
-    assert match is not None
-    return int(match[1]), int(match[2])

@@ -10,10 +10,10 @@ _BLOCK_BYTES = 1 << 20
 
 
 class Part:
-    """The part file at ``path``, open for more; made if it is not there, hashed if it is.
+    """The part file at ``path``, opened for appending: made if it is not there, hashed if it is.
 
-    ``validator`` is what the server called the version that the last bytes came from: known of
-    this process's own attempts only, as the digest decides in the end.
+    ``validator`` is the server's tag of the version that the last bytes came from. It is known for
+    attempts of this process only; in the end the digest decides.
 
     Methods raise OSError when the disk refuses.
     """
@@ -56,7 +56,7 @@ class Part:
         self._forget()
 
     def sync(self) -> None:
-        """See to it that a power failure leaves it whole."""
+        """Make sure that a power failure does not lose what was written."""
         os.fsync(self._file.fileno())
 
     def _forget(self) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from fsspec.implementations.local import LocalFileSystem
 
+from engine.storage.cache import cache_folder
 from engine.storage.filesystem import filesystem
 from schemas.errors import UsageError
 
@@ -142,8 +143,8 @@ def _open(uri: str) -> tuple[Any, str]:
 
 
 def _cache(uri: str) -> Path:
-    cache = Path(os.environ.get("PUBMARK_CACHE", "~/.cache/pubmark")).expanduser()
-    return cache / "mirror" / hashlib.blake2b(uri.rstrip("/").encode(), digest_size=12).hexdigest()
+    key = hashlib.blake2b(uri.rstrip("/").encode(), digest_size=12).hexdigest()
+    return cache_folder("mirror", key)
 
 
 def _sync_directory(path: Path) -> None:

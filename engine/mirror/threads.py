@@ -1,4 +1,4 @@
-"""A few threads that can be left behind."""
+"""Threads that work through a list and can be left behind."""
 
 import threading
 import time
@@ -23,12 +23,12 @@ def work_through(
     tick: Callable[[], None],
     stop: Callable[[], None],
 ) -> Generator[tuple[T, U | Exception], None, None]:
-    """Each of ``todo``, begun in order, with what ``work`` gave or raised, as they end.
+    """Yield each of ``todo`` with the result or the exception of ``work``, as they end.
 
-    ``tick`` is called in between, from the caller's thread. Whoever iterates no further, be it by
-    an exception, has ``stop`` called, which makes ``work`` raise Stopped; what is then not over
-    within a few seconds is left to end by itself. That is why this is no ThreadPoolExecutor: its
-    threads are waited for at exit, and one may be in a read that stalls.
+    They are begun in order. ``tick`` is called in between, from the caller's thread. If the caller
+    stops iterating, also by an exception, ``stop`` is called, which makes ``work`` raise Stopped;
+    threads that have not ended within a few seconds are left behind. A ThreadPoolExecutor would not
+    do: Python waits for its threads at exit, and one may be in a read that stalls.
     """
     waiting: SimpleQueue[T] = SimpleQueue()
     done: SimpleQueue[tuple[T, U | Exception]] = SimpleQueue()

@@ -13,8 +13,8 @@ record, at the depth where it belongs; otherwise it stays, and the parser judges
 
 Not noticed any more is what is wrong *inside* a part that begins and ends as it should: mismatched
 tags, undefined entities, characters that XML forbids, bytes that are not UTF-8, records where none
-belongs, and a gap that leads from the inside of a part to the inside of the same part of a later
-record. Lines that the parser's messages name are counted without what is cut.
+belongs, and missing bytes that begin within a part of one record and end within the same part of a
+later one. Lines that the parser's messages name are counted without what is cut.
 """
 
 import re

@@ -13,6 +13,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from engine.storage.zipped import unzip
 from schemas.citation import Citation, Rejection, lay_out_text
 from schemas.errors import DamagedSource
 
@@ -60,9 +61,7 @@ def read_jsonl(stream: IO[bytes]) -> Iterator[Citation | Rejection]:
     Raises:
         DamagedSource: where the gzip stream breaks, or a line is longer than 16 MiB.
     """
-    head = stream.read(2)
-    stream.seek(0)
-    lines = gzip.GzipFile(fileobj=stream) if head == b"\x1f\x8b" else stream
+    lines = unzip(stream)
     number = 0
     while True:
         try:

@@ -1,12 +1,12 @@
 """Digests of large files, remembered on this machine: an hourly job must not read them each time.
 
-A file is known by its place, size and time of change. The cache can be lost, or be shared by
-processes: what is not in it is computed.
+Enters: files, or what their store says of them. Leaves: digests in hex. A file is known by its
+place, size and time of change. The cache can be lost, or be shared by processes: what is not in it
+is computed.
 """
 
 import hashlib
 import json
-import os
 import sqlite3
 import time
 from collections.abc import Callable
@@ -16,15 +16,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from engine.storage.cache import cache_folder
+
 _SETTLED_S = 2.0
-"""A file that changed so lately may change again within the same tick of its clock."""
+"""A file that changed less than so many seconds ago may change again without its time of change
+showing it: file systems count in ticks."""
+
+_LARGE_BYTES = 64 << 20
+"""Smaller files are read each time: that costs less than looking them up."""
 
 
 def remembered(
     kind: str, place: str, size: int, changed: object, compute: Callable[[], str]
 ) -> str:
-    """The digest of a file, from the cache or computed. ``changed`` is a time in nanoseconds, or
-    whatever a store says that differs with the content; None: not known, nothing is remembered."""
+    """The digest of a file, from the cache or computed.
+
+    ``kind`` names the digest, ``place`` the file. ``changed`` is the file's time of change in
+    nanoseconds, or a tag that its store changes whenever the content changes (an ETag). If it is
+    None, the digest is computed and not remembered.
+    """
     if changed is None or (isinstance(changed, int) and time.time() - changed / 1e9 < _SETTLED_S):
         return compute()
     key = json.dumps([kind, place, size, str(changed)])
@@ -41,7 +51,8 @@ def remembered(
 
 
 def changed_at(info: dict[str, Any]) -> object:
-    """What an fsspec ``info`` says that changes with a file."""
+    """When a file changed, in nanoseconds, or its tag, by an fsspec ``info``; None if it says
+    neither."""
     for name in ("ETag", "etag", "mtime", "LastModified", "last_modified"):
         if (value := info.get(name)) is not None:
             return int(value * 1e9) if isinstance(value, float) else value
@@ -49,19 +60,18 @@ def changed_at(info: dict[str, Any]) -> object:
 
 
 def _open() -> sqlite3.Connection:
-    cache = Path(os.environ.get("PUBMARK_CACHE", "~/.cache/pubmark")).expanduser()
+    cache = cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
     db = sqlite3.connect(cache / "digests.sqlite", timeout=10)
     db.execute("CREATE TABLE IF NOT EXISTS digests (key TEXT PRIMARY KEY, digest TEXT)")
     return db
 
 
-_LARGE_BYTES = 64 << 20
-
-
 def digest_files(paths: list[Path]) -> str:
-    """BLAKE2b-128 over names and contents, as hex; about a gigabyte a second and core. That of a
-    large file is remembered until the file changes."""
+    """BLAKE2b-128 over the names and contents of files in their order, as hex.
+
+    About a gigabyte a second and core; that of a large file is remembered until the file changes.
+    """
 
     def compute(path: Path) -> str:
         with path.open("rb") as f:

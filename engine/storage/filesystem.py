@@ -1,4 +1,9 @@
-"""The file system behind a URI."""
+"""The file system behind a URI: fsspec's way of opening it, with Arrow's implementation where it
+has one.
+
+Enters: a path or URI. Leaves: an fsspec file system and the path in it. Credentials and endpoints
+come from the usual variables of each store.
+"""
 
 from typing import Any
 

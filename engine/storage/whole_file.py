@@ -1,4 +1,7 @@
-"""A file that is written whole or not at all."""
+"""A file that is written whole or not at all.
+
+Enters: a name, or ``-``. Leaves: a stream to write to. Left to others: what is written.
+"""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""A stream, unzipped if it is gzip."""
+"""A stream, unzipped if it is gzip: told by its first bytes, never by its name."""
 
 import gzip
 from typing import IO, cast
