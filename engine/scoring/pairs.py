@@ -17,7 +17,7 @@ from typing import IO
 from engine.corpora.formats.iob import read_iob
 from engine.corpora.formats.lines import read_lines
 from engine.corpora.formats.pubtator import read_pubtator
-from engine.corpora.formats.texts import Annotated, Fault
+from engine.corpora.formats.texts import AnnotatedText, Fault
 from engine.storage.filesystem import filesystem
 from schemas.errors import DamagedSource, UsageError
 from schemas.spans import TypedSpan
@@ -90,7 +90,9 @@ def _lines(file: str) -> Iterator[str]:
             yield line
 
 
-def _read(file: str, reader: Callable[[IO[bytes]], Iterator[Annotated | Fault]]) -> list[Annotated]:
+def _read(
+    file: str, reader: Callable[[IO[bytes]], Iterator[AnnotatedText | Fault]]
+) -> list[AnnotatedText]:
     """All texts; one of which the mentions cannot be told is refused: neither could its score."""
     found = []
     with _opened(file) as stream:
@@ -98,13 +100,13 @@ def _read(file: str, reader: Callable[[IO[bytes]], Iterator[Annotated | Fault]])
             for fault in [item] if isinstance(item, Fault) else item.faults:
                 if fault.fatal:
                     raise UsageError(f"{file}, {fault.place}: {fault.reason}: {fault.found}")
-            if isinstance(item, Annotated):
+            if isinstance(item, AnnotatedText):
                 found.append(item)
     return found
 
 
 def _pair_documents(gold: str, predictions: str) -> Pairs:
-    waiting: dict[str, list[Annotated]] = defaultdict(list)
+    waiting: dict[str, list[AnnotatedText]] = defaultdict(list)
     for text in reversed(_read(predictions, read_pubtator)):
         waiting[text.document].append(text)
     result = Pairs()

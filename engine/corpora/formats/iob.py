@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from engine.corpora.formats.lines import read_lines
-from engine.corpora.formats.texts import Annotated, Fault
+from engine.corpora.formats.texts import AnnotatedText, Fault
 from engine.corpora.types import UNTYPED
 from schemas.spans import TypedSpan
 
@@ -18,7 +18,7 @@ _TAG = re.compile(r"O|([BIESLU])(?:-(.+))?")
 _EXPECTED = "expected a token and a tag such as B-Disease, I-Disease or O"
 
 
-def read_iob(stream: IO[bytes], name: str) -> Iterator[Annotated | Fault]:
+def read_iob(stream: IO[bytes], name: str) -> Iterator[AnnotatedText | Fault]:
     """Yield the sentences of a file (plain or gzip) in order.
 
     Mentions are those that conlleval counts: ``I``, ``E`` or ``L`` after ``O``, after the end of a
@@ -49,7 +49,7 @@ def read_iob(stream: IO[bytes], name: str) -> Iterator[Annotated | Fault]:
 
 def _parse(
     rows: list[tuple[int, str | UnicodeDecodeError]], name: str, document: str | None
-) -> Annotated:
+) -> AnnotatedText:
     first = rows[0][0]
     tokens: list[str] = []
     tags: list[tuple[str, str]] = []
@@ -65,7 +65,7 @@ def _parse(
             continue
         tokens.append(columns[0])
         tags.append((match[1] or "O", match[2] or UNTYPED))
-    return Annotated(
+    return AnnotatedText(
         document or f"{name}:{first}",
         f"line {first}",
         " ".join(tokens),

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from engine.corpora.formats.lines import read_lines
-from engine.corpora.formats.texts import Annotated, Fault, parse_pmid
+from engine.corpora.formats.texts import AnnotatedText, Fault, parse_pmid
 from schemas.spans import Span, TypedSpan
 
 _TEXT = re.compile(r"([^|\t]+)\|([ta])\|(.*)", re.DOTALL)
@@ -22,7 +22,7 @@ _RELATION_COLUMNS = range(4, 6)
 _RELATION = re.compile(r"[A-Z][A-Za-z_]+")
 
 
-def read_pubtator(stream: IO[bytes]) -> Iterator[Annotated | Fault]:
+def read_pubtator(stream: IO[bytes]) -> Iterator[AnnotatedText | Fault]:
     """Yield the blocks of a file (plain or gzip) in order, each a whole citation.
 
     A mention whose text is not what stands at its offsets is kept as its offsets say, and in doubt;
@@ -52,7 +52,7 @@ def _is_title(line: str) -> bool:
     return match is not None and match[2] == "t"
 
 
-def _parse(block: list[tuple[int, str | UnicodeDecodeError]]) -> Annotated | Fault:
+def _parse(block: list[tuple[int, str | UnicodeDecodeError]]) -> AnnotatedText | Fault:
     parts: dict[str, str] = {}
     document = None
     rows: list[tuple[int, list[str]]] = []
@@ -104,7 +104,7 @@ def _parse(block: list[tuple[int, str | UnicodeDecodeError]]) -> Annotated | Fau
             place = f"{first}, document {document}"
             faults.append(Fault(place, "repeated mention", found, mention.span, False))
             unplaced += count - 1
-    return Annotated(
+    return AnnotatedText(
         document,
         f"{first}, document {document}",
         text,

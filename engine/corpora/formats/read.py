@@ -10,7 +10,7 @@ from engine.corpora.formats.brat import read_brat
 from engine.corpora.formats.iob import read_iob
 from engine.corpora.formats.mark_lines import read_marked
 from engine.corpora.formats.pubtator import read_pubtator
-from engine.corpora.formats.texts import Annotated, Fault
+from engine.corpora.formats.texts import AnnotatedText, Fault
 from engine.storage.filesystem import filesystem
 from schemas.errors import DamagedSource, UsageError
 
@@ -25,7 +25,7 @@ FORMATS = {
 """The formats, and the endings (``.gz`` may follow) by which they are told where none is named."""
 
 
-def read_corpus(file: str, form: str | None, tokenised: bool) -> Iterator[Annotated | Fault]:
+def read_corpus(file: str, form: str | None, tokenised: bool) -> Iterator[AnnotatedText | Fault]:
     """Yield what a file holds, or all files of the format in a folder, or of a glob.
 
     ``form`` is one of FORMATS, by the name if null: a folder that holds ``.ann`` files is brat's.
@@ -60,7 +60,9 @@ def read_corpus(file: str, form: str | None, tokenised: bool) -> Iterator[Annota
             raise UsageError(f"{file}, {name}: cannot be read: {e}") from e
 
 
-def _read(fs: Any, path: str, name: str, form: str, tokenised: bool) -> Iterator[Annotated | Fault]:
+def _read(
+    fs: Any, path: str, name: str, form: str, tokenised: bool
+) -> Iterator[AnnotatedText | Fault]:
     if form == "brat":
         beside = str(PurePosixPath(path).with_suffix(".ann"))
         annotations = fs.cat_file(beside) if fs.exists(beside) else None

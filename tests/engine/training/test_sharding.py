@@ -10,8 +10,8 @@ import torch
 from pydantic import ValidationError
 
 from engine.training.data.batches import lay_out, share
-from engine.training.data.sequences import Sequence_
-from engine.training.loop import Figures, Place, State, train
+from engine.training.data.sequences import TokenSequence
+from engine.training.loop import Place, State, StepFigures, train
 from engine.training.model import add_adapter
 from engine.training.resume import read_state, write_state
 from schemas.configs.finetune import FinetuneConfig, Lora, Optimisation
@@ -37,9 +37,9 @@ def take_part(
     torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
     model = make_model(adapter)
     state = read_state(folder / "before") if resumed else None
-    seen: list[Figures] = []
+    seen: list[StepFigures] = []
 
-    def on_step(figures: Figures, make_state: Callable[[], State]) -> None:
+    def on_step(figures: StepFigures, make_state: Callable[[], State]) -> None:
         seen.append(figures)
         made = make_state()
         if rank == 0:
@@ -122,7 +122,7 @@ def test_muon_wants_whole_matrices() -> None:
 
 
 def test_a_sequence_without_weight_keeps_a_worker_company() -> None:
-    alone = [Sequence_([5, 6, 7], [0.0, 1.0, 1.0])]
+    alone = [TokenSequence([5, 6, 7], [0.0, 1.0, 1.0])]
     mute = share(alone, 1, 2)
     assert [s.ids for s in mute] == [[5, 6, 7]]
     assert not any(mute[0].weights)

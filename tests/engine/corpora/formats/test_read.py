@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine.corpora.formats.read import read_corpus
-from engine.corpora.formats.texts import Annotated
+from engine.corpora.formats.texts import AnnotatedText
 from schemas.errors import UsageError
 
 PUBTATOR = "7|t|Gout\n7|a|Flu.\n7\t0\t4\tGout\tDisease\n"
@@ -17,7 +17,7 @@ ANN = "T1\tDisease 0 4\tGout\n"
 
 
 def texts(file: Path | str, form: str | None = None) -> list[str]:
-    return [i.text for i in read_corpus(str(file), form, False) if isinstance(i, Annotated)]
+    return [i.text for i in read_corpus(str(file), form, False) if isinstance(i, AnnotatedText)]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_brat_is_pairs_of_files(tmp_path: Path) -> None:
         (tmp_path / f"{name}.txt").write_text("Gout\nFlu.\n")
         (tmp_path / f"{name}.ann").write_text(ANN)
     (tmp_path / "annotation.conf").write_text("x")
-    found = [i for i in read_corpus(str(tmp_path), None, False) if isinstance(i, Annotated)]
+    found = [i for i in read_corpus(str(tmp_path), None, False) if isinstance(i, AnnotatedText)]
     assert [(i.document, i.pmid, len(i.mentions)) for i in found] == [("7", 7, 1), ("sub/8", 8, 1)]
     assert texts(tmp_path / "7.ann") == texts(tmp_path / "7.txt", "brat") == ["Gout Flu."]
 
