@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.corpora.formats.read import read_corpus
-from engine.corpora.formats.texts import Annotated
+from engine.corpora.formats.texts import AnnotatedText
 from engine.corpora.leaks import HeldOut, remove_leaks, split_words
 from engine.corpora.provenance import find_documents
 from engine.corpora.types import CORPUS_TYPES, OwnType
@@ -46,9 +46,11 @@ SHARED = [
 BIORED = ["BioRED_TrainDev", "BioRED_Test"]
 
 
-def read(data: Path, *names: str) -> list[Annotated]:
+def read(data: Path, *names: str) -> list[AnnotatedText]:
     files = [str(data / "pubtator" / f"{name}.PubTator.gz") for name in names]
-    return [i for f in files for i in read_corpus(f, "pubtator", False) if isinstance(i, Annotated)]
+    return [
+        i for f in files for i in read_corpus(f, "pubtator", False) if isinstance(i, AnnotatedText)
+    ]
 
 
 def in_words(text: str, mention: TypedSpan) -> tuple[int, int]:
@@ -56,10 +58,12 @@ def in_words(text: str, mention: TypedSpan) -> tuple[int, int]:
     return len(split_words(text[: mention.start])), len(split_words(text[: mention.end]))
 
 
-def compare_lines(lines: list[Annotated], documents: list[Annotated]) -> tuple[Counter, Counter]:
+def compare_lines(
+    lines: list[AnnotatedText], documents: list[AnnotatedText]
+) -> tuple[Counter, Counter]:
     """By own type, mentions of the documents that the lines mark and that they do not, and by
     whether a line has nested marks, lines whose marks are the document's and others."""
-    by_pmid: dict[int, list[Annotated]] = defaultdict(list)
+    by_pmid: dict[int, list[AnnotatedText]] = defaultdict(list)
     for d in documents:
         by_pmid[d.pmid or 0].append(d)
     words = {id(d): split_words(d.text) for d in documents}
@@ -97,7 +101,7 @@ def report_lines(data: Path) -> None:
     nested: Counter = Counter()
     for name, documents, corpus in LINES:
         file = str(data / "bioner-llama" / name)
-        lines = [i for i in read_corpus(file, "mark", False) if isinstance(i, Annotated)]
+        lines = [i for i in read_corpus(file, "mark", False) if isinstance(i, AnnotatedText)]
         types, kinds = compare_lines(lines, read(data, documents))
         # The two files of BC5CDR mark one type each.
         own = [t for t in ("disease", "chemical") if f"-{t}_" in name and corpus == "BC5CDR"]

@@ -72,7 +72,7 @@ def read_sequences(files: list[str], count: int) -> list[Any]:
 
     from engine.checkpoints.load import load_checkpoint
     from engine.training.data.encode import EncodeExamples
-    from engine.training.data.sequences import Sequence_
+    from engine.training.data.sequences import TokenSequence
     from schemas.configs.finetune import Optimisation, TuningStage
 
     nano = load_checkpoint("nano")
@@ -83,7 +83,7 @@ def read_sequences(files: list[str], count: int) -> list[Any]:
     tuning = TuningStage(examples=files, optimisation=Optimisation(steps=1))
     encode = EncodeExamples(nano.manifest.task, str(nano.path), 2, tuning, 0)
     columns = encode(table.take(order[: count + 64]), 0).slice(0, count).to_pydict()
-    found = [Sequence_(i, w) for i, w in zip(columns["ids"], columns["weights"], strict=True)]
+    found = [TokenSequence(i, w) for i, w in zip(columns["ids"], columns["weights"], strict=True)]
     if len(found) < count:
         sys.exit(f"{len(found)} sequences; wanted {count}")
     Random(1).shuffle(found)
@@ -110,7 +110,7 @@ def number(flags: set[str], name: str, otherwise: int) -> int:
 
 
 def run_ours(options: argparse.Namespace, flags: set[str], data: list[Any], marks: Marks) -> None:
-    from engine.training.loop import Figures, train
+    from engine.training.loop import StepFigures, train
     from schemas.configs.finetune import Optimisation
 
     settings = Optimisation(
@@ -122,7 +122,7 @@ def run_ours(options: argparse.Namespace, flags: set[str], data: list[Any], mark
     size = options.sequences
     steps = [data[i : i + size] for i in range(0, len(data), size)]
 
-    def on_step(figures: Figures, _: Any) -> None:
+    def on_step(figures: StepFigures, _: Any) -> None:
         marks.note(figures.step, figures.tokens)
 
     train(make_model(options.shape, "eager"), steps, settings, PAD, on_step=on_step)

@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from ray.exceptions import RayError
 
 from engine.backends import backend_class
@@ -15,9 +13,7 @@ from engine.runs.figures import Reporter
 from engine.runs.interrupts import Interrupts
 from engine.scoring.comparison import Comparison, to_markdown
 from engine.scoring.gold import read_gold
-from engine.scoring.trial import measure
-from engine.sources.read import read_citations
-from engine.sources.shards import find_shards
+from engine.scoring.trial import measure, sample_sources
 from engine.steps.annotator import Annotator, make_annotator
 from engine.tables.annotators import current_annotator, restore_annotator
 from engine.tables.rows import count_annotators, sample
@@ -26,13 +22,10 @@ from schemas.citation import CITATION_SCHEMA
 from schemas.configs.evaluate import CompareConfig
 from schemas.errors import JobError, UsageError
 
-_FILES = 8
-"""A sample of files is drawn from so many of them: each is read whole."""
-
 
 @dataclass(frozen=True)
 class CompareResult:
-    """What was found; texts that failed are counted on either side."""
+    """The comparison; each side counts the texts that failed with it."""
 
     found: Comparison
 
@@ -41,7 +34,7 @@ class CompareResult:
         return self.found.summary()
 
     def exit_code(self) -> int:
-        """0, or 3 if a text failed."""
+        """0, or 3 if a text failed on either side."""
         sides = (self.found.old, self.found.new)
         return 3 if any(side and side.failed for side in sides) else 0
 
@@ -51,7 +44,7 @@ def run(
 ) -> CompareResult:
     """Run both checkpoints over the sample, the old one twice.
 
-    What the table holds is the first run of its own checkpoint.
+    Mentions in the table count as the first run of the checkpoint that made them.
 
     Raises:
         UsageError: before anything is started.
@@ -60,7 +53,7 @@ def run(
     backend_class(config.backend)
     new = _annotator(config.checkpoint, config.entity_types)
     gold = read_gold(config.corpora, config.split, config.limit) if config.corpora else []
-    old, citations = _from_table(config) if config.table else _from_sources(config)
+    old, citations = _from_table(config, config.table) if config.table else _from_sources(config)
     kinds = [t for t in new.task.entity_types if t in old.task.entity_types]
     if not kinds:
         raise UsageError(
@@ -77,16 +70,17 @@ def run(
 
 
 def describe(result: CompareResult) -> str:
-    """What stands beside the tables, for a person."""
-    found = result.found
-    assert found.old is not None
+    """Notes for a person to read beside the tables."""
+    comparison = result.found
+    sides = [side for side in (comparison.old, comparison.new) if side]
+    names = " and ".join(f"{side.name} ({side.annotator})" for side in sides)
     lines = [
-        f"{found.old.name} ({found.old.annotator}) and {found.new.name} ({found.new.annotator}) "
-        f"over {found.citations:,} citations; noise is what two runs of the old one differ by"
+        f"{names} over {comparison.citations:,} citations; noise is what two runs of the old one "
+        "differ by"
     ]
     lines += [
         f"{side.failed:,} of {side.texts:,} texts failed with {side.name}"
-        for side in (found.old, found.new)
+        for side in sides
         if side.failed
     ]
     return "\n".join(lines)
@@ -101,15 +95,14 @@ def _annotator(checkpoint: str, entity_types: list[str] | None) -> Annotator:
         raise UsageError(f"checkpoint {checkpoint}: {e}") from e
 
 
-def _from_table(config: CompareConfig) -> tuple[Annotator, pa.Table]:
-    """The old annotator, and rows of the table; with their mentions, if these are its own."""
-    assert config.table is not None
-    store = Store(config.table)
+def _from_table(config: CompareConfig, root: str) -> tuple[Annotator, pa.Table]:
+    """The old annotator, and rows of the table, with their mentions if that annotator made them."""
+    store = Store(root)
     store.check()
     table = store.load()
     fingerprint = current_annotator(store, count_annotators(table))
     if fingerprint is None:
-        raise UsageError(f"{config.table}: has no rows")
+        raise UsageError(f"{root}: has no rows")
     old = (
         restore_annotator(store, fingerprint)
         if config.against is None
@@ -121,15 +114,10 @@ def _from_table(config: CompareConfig) -> tuple[Annotator, pa.Table]:
 
 
 def _from_sources(config: CompareConfig) -> tuple[Annotator, pa.Table]:
-    assert config.against is not None
+    """The old annotator, and citations drawn from the sources."""
+    assert config.against is not None  # CompareConfig demands it where there is no table
     old = _annotator(config.against, config.entity_types)
-    rng = np.random.default_rng(config.seed)
-    shards = find_shards(config.sources)
-    chosen = [shards[i] for i in rng.permutation(len(shards))[:_FILES]]
-    batches = [b for s in chosen for b in read_citations(s, batch_rows=1024)]
-    rows = pa.Table.from_batches(batches, schema=CITATION_SCHEMA)
-    rows = rows.filter(pc.not_equal(rows["text"], ""))
-    return old, rows.take(np.sort(rng.permutation(len(rows))[: config.sample]))
+    return old, sample_sources(config.sources, config.sample, config.seed)
 
 
 __all__ = ["CompareResult", "describe", "run", "to_markdown"]

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import PurePath
 from typing import Any, TypeVar
 
 from ray.exceptions import RayError
@@ -18,18 +17,18 @@ from engine.checkpoints.load import Checkpoint, load_checkpoint
 from engine.runs.cluster import connected, describe_failure
 from engine.runs.figures import Reporter
 from engine.runs.interrupts import Interrupts
-from engine.scoring.few_shot import draw_shots, few_shot_checkpoint, sentences
-from engine.scoring.gold import GoldText, read_gold
-from engine.scoring.pairs import read_pairs
-from engine.scoring.predict import asked_types, gold_texts, predict, score_gold
+from engine.scoring.few_shot import draw_all_shots, few_shot_checkpoint
+from engine.scoring.gold import GoldText, read_gold, types_in_common
+from engine.scoring.pairs import read_pairs, score_pairs
+from engine.scoring.predict import evaluate
 from engine.scoring.report import COLUMNS, cells, jsonable
-from engine.scoring.scores import ScoreRow, Tally
+from engine.scoring.report import to_markdown as scores_to_markdown
+from engine.scoring.scores import ScoreRow
 from engine.steps.annotator import Annotator, make_annotator
 from engine.steps.prepare import load_prompter
 from schemas.configs.evaluate import EvaluateConfig
 from schemas.configs.load import load_config
 from schemas.errors import JobError, UsageError
-from schemas.spans import TypedSpan
 from schemas.task import Task
 
 logger = logging.getLogger(__name__)
@@ -41,12 +40,13 @@ T = TypeVar("T")
 class EvaluateResult:
     """Scores, and what they were made from.
 
-    ``texts`` counts examples; ``failed`` and ``partial`` those of which all prompts or some gave
-    nothing: what did come is scored. ``missing`` documents have no predictions in the file scored,
-    which counts as none; ``extra`` ones no gold mentions, and are left out. ``unplaced`` counts
-    marks without a place, by reason. Not in the scores are ``unscored``, predicted mentions of
-    types that their corpus does not annotate, and ``unmarked``, gold mentions of types that were
-    not asked for; both by type.
+    ``of`` is the checkpoint's name or the file of predictions; ``annotator`` is null for a file.
+    ``texts`` counts examples; ``failed`` those whose prompts all failed, ``partial`` those of which
+    some did: the predictions that came are scored. For files, ``missing`` documents have no
+    predictions and are scored as such; ``extra`` documents have no gold and are left out.
+    ``unplaced`` counts, by reason, marks that could not be aligned with the text. Two counts by
+    type are not part of the scores: ``unscored``, predicted mentions of types that their corpus
+    does not annotate, and ``unmarked``, gold mentions of types that were not asked for.
     """
 
     of: str
@@ -67,7 +67,7 @@ class EvaluateResult:
 
     @property
     def sentences_per_second(self) -> float | None:
-        """From the first prompt to the last completion; null where no model ran."""
+        """Measured from the first prompt to the last completion; null where no model ran."""
         return self.sentences / self.generating_seconds if self.generating_seconds else None
 
     def summary(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class EvaluateResult:
         }
 
     def exit_code(self, max_failed: float) -> int:
-        """0, or 3 where more texts failed than may."""
+        """0, or 3 if more than a share ``max_failed`` of the texts failed, wholly or in part."""
         return 3 if self.failed + self.partial > max_failed * max(1, self.texts) else 0
 
 
@@ -100,64 +100,53 @@ def run(
     """
     began = time.monotonic()
     if config.gold is not None and config.predictions is not None:
-        result = _compare(config, config.gold, config.predictions)
+        result = _score_files(config, config.gold, config.predictions)
     else:
-        result = _evaluate(config, reporter or Reporter(), verbose)
+        result = _score_checkpoint(config, reporter or Reporter(), verbose)
     result.seconds = round(time.monotonic() - began, 2)
     return result
 
 
-def _compare(config: EvaluateConfig, gold: str, predictions: str) -> EvaluateResult:
-    """A file of predictions against one of gold mentions.
-
-    What types a bare file annotates nobody says, so every type of either counts, as in conlleval.
-    """
-    found = read_pairs(gold, predictions)
-    for what, documents in (("predictions for", found.missing), ("gold mentions of", found.extra)):
+def _score_files(config: EvaluateConfig, gold: str, predictions: str) -> EvaluateResult:
+    pairs = read_pairs(gold, predictions)
+    for what, documents in (("predictions for", pairs.missing), ("gold mentions of", pairs.extra)):
         if documents:
             logger.warning("no %s %d documents, such as %s", what, len(documents), documents[0])
-    texts = found.pairs
-    types = {m.entity_type for pair in texts for m in (*pair.gold, *pair.predicted)}
-    if config.entity_types is not None:
-        if unknown := [t for t in config.entity_types if t not in types]:
-            raise UsageError(
-                f"unknown entity type {', '.join(unknown)}; {gold} and {predictions} have "
-                f"{', '.join(sorted(types)) or 'none'}"
-            )
-        types &= set(config.entity_types)
-    tally = Tally()
-    for pair in texts:
-        tally.add(PurePath(gold).name, pair.document, pair.gold, pair.predicted, types)
+    tally = score_pairs(pairs, config.entity_types)
     return EvaluateResult(
         of=predictions,
-        texts=len(texts),
-        missing=len(found.missing),
-        extra=len(found.extra),
+        texts=len(pairs.pairs),
+        missing=len(pairs.missing),
+        extra=len(pairs.extra),
         rows=tally.rows(config.replicates, config.seed),
     )
 
 
-def _evaluate(config: EvaluateConfig, reporter: Reporter, verbose: bool) -> EvaluateResult:
+def _score_checkpoint(config: EvaluateConfig, reporter: Reporter, verbose: bool) -> EvaluateResult:
     with ExitStack() as stack:
         annotator, gold = _check(config, stack)
-        asked = asked_types(gold, annotator.task)
-        if not any(asked):
-            raise _nothing_in_common(gold, annotator.task)
-        result = EvaluateResult(
-            of=annotator.checkpoint.manifest.name, annotator=annotator.fingerprint, texts=len(gold)
-        )
+        types_in_common(gold, annotator.task)
         stack.enter_context(connected(verbose))
         stack.enter_context(Interrupts())
         try:
-            predicted = _annotate(config, annotator, gold, asked, result, reporter)
+            done = evaluate(annotator, gold, config, reporter)
         except RayError as e:
             raise JobError(f"evaluate: {describe_failure(e)}") from e
-    tally = score_gold(gold, asked, predicted)
-    for text, types in zip(gold, asked, strict=True):
-        result.unmarked.update(m.entity_type for m in text.mentions if m.entity_type not in types)
-    result.unscored = tally.unscored
-    result.rows = tally.rows(config.replicates, config.seed)
-    return result
+    figures = done.predicted.figures
+    return EvaluateResult(
+        of=annotator.checkpoint.manifest.name,
+        annotator=annotator.fingerprint,
+        texts=len(gold),
+        sentences=done.predicted.sentences,
+        prompts=figures.prompts,
+        failed=figures.statuses["failed"],
+        partial=figures.statuses["partial"],
+        unplaced=figures.unplaced,
+        unscored=done.tally.unscored,
+        unmarked=done.unmarked,
+        rows=done.tally.rows(config.replicates, config.seed),
+        generating_seconds=figures.generating_seconds(),
+    )
 
 
 def _check(config: EvaluateConfig, stack: ExitStack) -> tuple[Annotator, list[GoldText]]:
@@ -195,53 +184,15 @@ def _few_shot_annotator(
     config: EvaluateConfig, gold: list[GoldText], stack: ExitStack
 ) -> Annotator:
     """An untuned model, prompted with examples of the training split."""
-    count = config.few_shot or 0
-    # The embedded checkpoint's entity types are those of the paper.
-    task = (
-        load_config(Task, config.task, {})
-        if config.task
-        else load_checkpoint(EMBEDDED).manifest.task
-    )
-    wanted = config.entity_types or [
-        name for name in task.entity_types if any(name in t.annotated_types for t in gold)
-    ]
-    if not wanted:
-        raise _nothing_in_common(gold, task)
-    task = task.only(wanted)
-    examples = read_gold(config.corpora, "train") if count else []
-    held_out = {t.text[s.start : s.end] for t in gold for s in sentences(t)}
-    shots = {
-        name: draw_shots(examples, name, count, config.seed, held_out) for name in task.entity_types
-    }
-    made = few_shot_checkpoint(config.checkpoint, task, shots)
-    return _annotator(stack.enter_context(made), config)
-
-
-def _nothing_in_common(gold: list[GoldText], task: Task) -> UsageError:
-    found = ", ".join(sorted(set().union(*(t.annotated_types for t in gold))))
-    asked = ", ".join(task.entity_types)
-    return UsageError(f"gold has {found}, the task asks for {asked}: no entity type in common")
-
-
-def _annotate(
-    config: EvaluateConfig,
-    annotator: Annotator,
-    gold: list[GoldText],
-    asked: list[frozenset[str]],
-    result: EvaluateResult,
-    reporter: Reporter,
-) -> dict[int, list[TypedSpan]]:
-    """What the pipeline finds in each gold text, by its number."""
-    found = predict(gold_texts(gold, asked, annotator.task), annotator, config, reporter)
-    for i, error in found.errors.items():
-        logger.warning("%s, document %s: %s", gold[i].corpus, gold[i].document, error)
-    figures = found.figures
-    result.sentences = found.sentences
-    result.prompts = figures.prompts
-    result.failed, result.partial = figures.statuses["failed"], figures.statuses["partial"]
-    result.unplaced = figures.unplaced
-    result.generating_seconds = figures.generating_seconds()
-    return found.mentions
+    if config.task:
+        task = load_config(Task, config.task, {})
+    else:  # the embedded checkpoint has the paper's entity types
+        task = load_checkpoint(EMBEDDED).manifest.task
+    task = task.only(config.entity_types or types_in_common(gold, task))
+    examples = read_gold(config.corpora, "train") if config.few_shot else []
+    shots = draw_all_shots(task, examples, gold, config.few_shot or 0, config.seed)
+    checkpoint = few_shot_checkpoint(config.checkpoint, task, shots)
+    return _annotator(stack.enter_context(checkpoint), config)
 
 
 def to_table(result: EvaluateResult) -> Table:
@@ -256,13 +207,11 @@ def to_table(result: EvaluateResult) -> Table:
 
 def to_markdown(result: EvaluateResult) -> str:
     """The scores as a Markdown table, in percent."""
-    lines = [COLUMNS, ["---"] * 2 + ["---:"] * (len(COLUMNS) - 2)]
-    lines += [cells(row) for row in result.rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return scores_to_markdown(result.rows)
 
 
 def describe(result: EvaluateResult) -> str:
-    """What stands beside the scores, for a person."""
+    """Notes for a person to read beside the scores."""
     lines = []
     if speed := result.sentences_per_second:
         lines.append(

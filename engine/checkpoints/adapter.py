@@ -55,7 +55,7 @@ class Adapter:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class LoraPair:
     """The names of a module's ``A`` and ``B`` in the adapter, and what they change: ``weights`` are
     the names, mostly one, that this may have in the base."""
 
@@ -111,7 +111,7 @@ def read_adapter(path: Path, faults: list[str]) -> Adapter | None:
     )
 
 
-def match_base(adapter: Adapter, base: Path, faults: list[str]) -> list[Pair]:
+def match_base(adapter: Adapter, base: Path, faults: list[str]) -> list[LoraPair]:
     """The matrices of an adapter and the weights of the base that they change, headers only.
 
     Faults: matrices for layers that the base does not have or has in another size, no matrices
@@ -127,7 +127,7 @@ def match_base(adapter: Adapter, base: Path, faults: list[str]) -> list[Pair]:
         names = _names(module, shapes)
         fitting = tuple(n for n in names if shapes[n] == (rows, columns))
         if fitting:
-            pairs.append(Pair(module, a, b, fitting))
+            pairs.append(LoraPair(module, a, b, fitting))
         elif names:
             unfit.append(
                 f"{module} is {_by(shapes[names[0]])} there and {_by((rows, columns))} here"

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.checkpoints.adapter import ADAPTER_WEIGHTS, Adapter, Pair, match_base
+from engine.checkpoints.adapter import ADAPTER_WEIGHTS, Adapter, LoraPair, match_base
 from engine.checkpoints.load import Checkpoint, load_checkpoint
 from schemas.configs.options import Dtype
 from schemas.errors import UsageError
@@ -52,7 +52,7 @@ def merge(adapter_checkpoint: str, to: str | Path, dtype: Dtype = "auto") -> Che
     return load_checkpoint(str(target))
 
 
-def _pairs(checkpoint: Checkpoint, adapter: Adapter) -> dict[str, Pair]:
+def _pairs(checkpoint: Checkpoint, adapter: Adapter) -> dict[str, LoraPair]:
     """The matrices by the name of the weights in the base that they change."""
     faults: list[str] = []
     config = json.loads((Path(checkpoint.path) / "config.json").read_bytes())
@@ -69,7 +69,7 @@ def _pairs(checkpoint: Checkpoint, adapter: Adapter) -> dict[str, Pair]:
 
 
 def _write_weights(
-    checkpoint: Checkpoint, adapter: Adapter, pairs: dict[str, Pair], to: Path, dtype: Dtype
+    checkpoint: Checkpoint, adapter: Adapter, pairs: dict[str, LoraPair], to: Path, dtype: Dtype
 ) -> None:
     from safetensors import safe_open
     from safetensors.torch import save_file

@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
-from engine.corpora.formats.texts import Annotated, Fault
+from engine.corpora.formats.texts import AnnotatedText, Fault
 from engine.corpora.types import TypeMap
 from engine.steps.sentences import split_sentences
 from schemas.examples import EXAMPLES_SCHEMA
@@ -98,7 +98,7 @@ class Built:
 
 
 def build_examples(
-    annotated: Iterable[tuple[str, Annotated | Fault]], types: TypeMap, unit: Unit
+    annotated: Iterable[tuple[str, AnnotatedText | Fault]], types: TypeMap, unit: Unit
 ) -> Built:
     """Make examples of ``(split, text)`` pairs.
 
@@ -180,7 +180,7 @@ def to_table(
     return pa.Table.from_pylist(rows, EXAMPLES_SCHEMA)
 
 
-def _map_types(item: Annotated, types: TypeMap, counts: Counts) -> list[TypedSpan]:
+def _map_types(item: AnnotatedText, types: TypeMap, counts: Counts) -> list[TypedSpan]:
     mentions = []
     for mention in item.mentions:
         counts.read[mention.entity_type] += 1
@@ -195,7 +195,7 @@ def _map_types(item: Annotated, types: TypeMap, counts: Counts) -> list[TypedSpa
 
 
 def _cut(
-    item: Annotated, mentions: list[TypedSpan], unit: Unit, split: str
+    item: AnnotatedText, mentions: list[TypedSpan], unit: Unit, split: str
 ) -> Iterator[tuple[Span, list[TypedSpan], list[Fault]]]:
     """The units of a text, each with the mentions whole in it and the faults that touch it."""
     cuts = [Span(0, len(item.text))]

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from engine.corpora.examples import UNKNOWN, Counts, Unit, build_examples, to_table
 from engine.corpora.formats.read import read_corpus
-from engine.corpora.formats.texts import Annotated, Fault
+from engine.corpora.formats.texts import AnnotatedText, Fault
 from engine.corpora.provenance import find_documents
 from engine.corpora.splits import choose_split, is_dev, key_of_lines
 from engine.corpora.types import parse_type_map
@@ -62,7 +62,7 @@ class Imported:
 @dataclass(slots=True)
 class _Read:
     corpus: Corpus
-    items: list[tuple[str, Annotated | Fault]] = field(default_factory=list)
+    items: list[tuple[str, AnnotatedText | Fault]] = field(default_factory=list)
     pmids: list[set[int]] = field(default_factory=list)
     """Of each item, the documents it may be of."""
 
@@ -101,12 +101,12 @@ def import_corpora(corpora: Sequence[Corpus], to: str, force: bool = False) -> l
     ]
 
 
-def _read_files(corpus: Corpus) -> list[tuple[str, Annotated | Fault]]:
-    items: list[tuple[str, Annotated | Fault]] = []
+def _read_files(corpus: Corpus) -> list[tuple[str, AnnotatedText | Fault]]:
+    items: list[tuple[str, AnnotatedText | Fault]] = []
     for split, files in corpus.files.items():
         for file in files:
             found = list(read_corpus(file, corpus.format, corpus.tokenised))
-            if not any(isinstance(item, Annotated) for item in found):
+            if not any(isinstance(item, AnnotatedText) for item in found):
                 first = next((i for i in found if isinstance(i, Fault)), None)
                 why = f": {first.place}: {first.reason}: {first.found:.120}" if first else ""
                 raise UsageError(f"corpus {corpus.name}, {file}: holds no text{why}")
@@ -115,7 +115,7 @@ def _read_files(corpus: Corpus) -> list[tuple[str, Annotated | Fault]]:
     return items
 
 
-def _within_file(item: Annotated | Fault, name: str) -> Annotated | Fault:
+def _within_file(item: AnnotatedText | Fault, name: str) -> AnnotatedText | Fault:
     if isinstance(item, Fault):
         return item._replace(place=f"{name}, {item.place}")
     faults = [f._replace(place=f"{name}, {f.place}") for f in item.faults]
@@ -132,18 +132,20 @@ def _find_pmids(read: _Read, reads: Mapping[str, _Read]) -> None:
         at = [
             i
             for i, (s, item) in enumerate(read.items)
-            if s == split and isinstance(item, Annotated)
+            if s == split and isinstance(item, AnnotatedText)
         ]
-        texts = [item.text for s, item in read.items if s == split and isinstance(item, Annotated)]
+        texts = [
+            item.text for s, item in read.items if s == split and isinstance(item, AnnotatedText)
+        ]
         known = [
             (item.pmid, item.text)
             for s, item in documents
-            if s == split and isinstance(item, Annotated) and item.pmid is not None
+            if s == split and isinstance(item, AnnotatedText) and item.pmid is not None
         ]
         for i, pmids in zip(at, find_documents(texts, known), strict=True):
             read.pmids[i] = pmids
             item = read.items[i][1]
-            if len(pmids) == 1 and isinstance(item, Annotated):
+            if len(pmids) == 1 and isinstance(item, AnnotatedText):
                 read.items[i] = (split, replace(item, pmid=min(pmids)))
 
 
@@ -189,29 +191,31 @@ def _write(read: _Read, unit: Unit, dev_pmids: set[int], to: str, force: bool) -
     return Imported(corpus.name, unit, types.annotated, built.counts, paths)
 
 
-def _with_splits(read: _Read, dev_pmids: set[int]) -> list[tuple[str, Annotated | Fault]]:
+def _with_splits(read: _Read, dev_pmids: set[int]) -> list[tuple[str, AnnotatedText | Fault]]:
     by_hash = read.corpus.dev == "hash"
-    texts = [item.text if isinstance(item, Annotated) else "" for _, item in read.items]
+    texts = [item.text if isinstance(item, AnnotatedText) else "" for _, item in read.items]
     blocks = key_of_lines(texts, read.corpus.dev_block_lines)
     # Sentences that share a document's number are drawn with it, lone ones by what they say.
     named = any(n > 1 for n in Counter(_document(item) for _, item in read.items).values())
-    named |= any(isinstance(item, Annotated) and item.unit == "citation" for _, item in read.items)
+    named |= any(
+        isinstance(item, AnnotatedText) and item.unit == "citation" for _, item in read.items
+    )
     found = []
     for (split, item), pmids, block in zip(read.items, read.pmids, blocks, strict=True):
         chosen = split
-        if split == "train" and isinstance(item, Annotated):
+        if split == "train" and isinstance(item, AnnotatedText):
             key = item.document if named else block
             chosen = choose_split(pmids, dev_pmids, by_hash and is_dev(key, DEV_SHARE))
         found.append((chosen, item))
     return found
 
 
-def _document(item: Annotated | Fault) -> str:
-    return item.document if isinstance(item, Annotated) else item.place
+def _document(item: AnnotatedText | Fault) -> str:
+    return item.document if isinstance(item, AnnotatedText) else item.place
 
 
-def _pmid(item: Annotated | Fault) -> int | None:
-    return item.pmid if isinstance(item, Annotated) else None
+def _pmid(item: AnnotatedText | Fault) -> int | None:
+    return item.pmid if isinstance(item, AnnotatedText) else None
 
 
 __all__ = ["DEV_SHARE", "UNKNOWN", "Corpus", "Imported", "import_corpora"]

@@ -1,10 +1,11 @@
-"""Two sets of mentions of the same texts held against each other: what came, went and moved.
+"""Two annotators' mentions of the same citations compared: what was added, lost and moved.
 
-Enters: mentions by PMID, of one annotator and another, and of the first one once more. Leaves:
-counts by entity type. Left to others: annotating, and what to make of the counts.
+Enters: mentions by PMID, of the first annotator and the second, and of a second run of the first.
+Leaves: counts by entity type. Left to others: annotating (trial.py), and deciding what the counts
+mean (engine/refresh/gate.py).
 
-A mention that only one side has *moved* if the other side has one of its type that overlaps and is
-not otherwise accounted for; else it is *added* or *lost*.
+A mention that only one side has counts as *moved* if the other side has one of the same type that
+overlaps it and is not matched with a third; otherwise it is *added* or *lost*.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -19,7 +20,8 @@ Mentions = Mapping[int, Collection[TypedSpan]]
 
 
 class Difference(NamedTuple):
-    """Mentions of which the second side has the same, another span, more, or none."""
+    """How many mentions both sides have (``same``), have with other spans (``moved``), only the
+    second has (``added``), or only the first has (``lost``)."""
 
     same: int = 0
     moved: int = 0
@@ -33,8 +35,8 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TypeChange:
-    """What changed for one entity type (None: all together). ``noise`` is what changed between two
-    runs of the first annotator; None if it was not run twice."""
+    """What changed for one entity type (None: all types together). ``noise`` is what changed
+    between two runs of the first annotator; None if it was not run twice."""
 
     entity_type: str | None
     change: Difference
@@ -42,17 +44,17 @@ class TypeChange:
 
     @property
     def before(self) -> int:
-        """Mentions of the first annotator."""
+        """How many mentions the first annotator has."""
         return self.change.same + self.change.moved + self.change.lost
 
     @property
     def after(self) -> int:
-        """Mentions of the second."""
+        """How many mentions the second annotator has."""
         return self.change.same + self.change.moved + self.change.added
 
     def beyond_noise(self, what: str) -> float:
-        """Share of the first annotator's mentions that were ``moved``, ``added`` or ``lost`` by the
-        second, less what its own second run moved, added or lost."""
+        """The count named ``what`` (moved, added or lost) less its noise, as a share of the first
+        annotator's mentions; never negative."""
         noise = getattr(self.noise, what) if self.noise else 0
         return max(0, getattr(self.change, what) - noise) / max(1, self.before)
 
@@ -70,7 +72,7 @@ class TypeChange:
 def compare(
     before: Mentions, after: Mentions, again: Mentions | None, entity_types: Iterable[str]
 ) -> list[TypeChange]:
-    """All types together, then each, over the PMIDs of ``before``."""
+    """The changes of all types together, then of each, over the PMIDs of ``before``."""
     kinds = list(entity_types)
     change = differences(before, after, kinds)
     noise = differences(before, again, kinds) if again is not None else None
@@ -84,14 +86,15 @@ def compare(
 def differences(
     before: Mentions, after: Mentions, entity_types: Collection[str]
 ) -> dict[str, Difference]:
-    """By entity type, over the PMIDs of ``before``."""
-    found = dict.fromkeys(entity_types, Difference())
+    """The differences by entity type, over the PMIDs of ``before``."""
+    totals = dict.fromkeys(entity_types, Difference())
     exact, overlap = METRICS.index("exact"), METRICS.index("overlap")
     for pmid, mentions in before.items():
         for kind, counts in count_text(mentions, after.get(pmid, ()), entity_types).items():
             same, paired = counts[exact].tp, counts[overlap]
-            found[kind] = found[kind].plus(Difference(same, paired.tp - same, paired.fp, paired.fn))
-    return found
+            difference = Difference(same, paired.tp - same, paired.fp, paired.fn)
+            totals[kind] = totals[kind].plus(difference)
+    return totals
 
 
 def _sum(values: Iterable[Difference]) -> Difference:
@@ -103,8 +106,8 @@ def _sum(values: Iterable[Difference]) -> Difference:
 
 @dataclass(frozen=True, slots=True)
 class GoldScore:
-    """Exact precision, recall and F1 on gold texts, of one entity type (None: all), each in [0, 1],
-    and the bounds of F1's 95% interval."""
+    """Exact precision, recall and F1 on gold texts, each in [0, 1], of one entity type (None: all
+    types), and the bounds of F1's 95% interval. ``gold`` counts the gold mentions."""
 
     entity_type: str | None
     gold: int
@@ -116,8 +119,8 @@ class GoldScore:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of two annotators: how it is called, and what it scored. ``failed`` of ``texts`` gave
-    nothing, or not all."""
+    """One of two annotators: its checkpoint's name, its fingerprint and its scores. ``failed`` of
+    ``texts`` texts failed, wholly or in part."""
 
     name: str
     annotator: str
@@ -126,14 +129,14 @@ class Side:
     scores: tuple[GoldScore, ...] = ()
 
     def f1(self, entity_type: str | None) -> float | None:
-        """None where nothing was scored."""
+        """F1 of an entity type (None: all types); None where it was not scored."""
         return next((s.f1 for s in self.scores if s.entity_type == entity_type), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two annotators over the same citations. ``old`` is None where there is nothing to compare
-    with, or no longer."""
+    """Two annotators over the same citations. ``old`` is None where there is no old annotator, or
+    where it can no longer be run."""
 
     old: Side | None
     new: Side
@@ -150,25 +153,25 @@ class Comparison:
         }
 
 
-def to_markdown(found: Comparison) -> str:
+def to_markdown(comparison: Comparison) -> str:
     """The comparison as Markdown tables."""
     lines = []
-    if found.new.scores:
+    if comparison.new.scores:
         lines += ["| gold | old F1 | new F1 | 95% |", "|---|---:|---:|---:|"]
-        for score in found.new.scores:
-            former = found.old.f1(score.entity_type) if found.old else None
+        for score in comparison.new.scores:
+            former = comparison.old.f1(score.entity_type) if comparison.old else None
             bounds = score.f1_interval
             lines.append(
                 f"| {score.entity_type or 'all'} | {_percent(former)} | {_percent(score.f1)} | "
                 + (f"{100 * bounds[0]:.2f}–{100 * bounds[1]:.2f} |" if bounds else " |")
             )
         lines.append("")
-    if found.changes:
+    if comparison.changes:
         lines += [
             "| type | old | new | same | moved (noise) | added (noise) | lost (noise) |",
             "|---|---:|---:|---:|---:|---:|---:|",
         ]
-        for row in found.changes:
+        for row in comparison.changes:
             cells = [row.entity_type or "all", f"{row.before:,}", f"{row.after:,}"]
             cells.append(f"{row.change.same:,}")
             for what in ("moved", "added", "lost"):

@@ -1,8 +1,8 @@
 """An untuned instruction model, prompted with examples: the paper's comparison.
 
-Enters: any Hugging Face directory of a causal language model, entity types, training examples.
-Leaves: a checkpoint that the pipeline runs like any other, since instruction and examples are but
-a template. Left to others: running and scoring it.
+Enters: any Hugging Face directory of a causal language model, a task, training examples. Leaves: a
+checkpoint that the pipeline runs like any other, since instruction and examples are only a
+template. Left to others: running and scoring it.
 """
 
 import json
@@ -30,10 +30,22 @@ _INSTRUCTION = (
 )
 _INPUT, _OUTPUT = "Input:\n", "\nOutput:"
 _LENGTHS = range(20, 400)
-"""How long an example may be, in code points: neither a heading nor half a page."""
+"""Lengths of a sentence, in code points, that may be an example: no heading, and no half page."""
 
 Shot = tuple[str, list[Span]]
 """A sentence, and the spans of its mentions of one type."""
+
+
+def draw_all_shots(
+    task: Task, examples: Sequence[GoldText], gold: Sequence[GoldText], count: int, seed: int
+) -> dict[str, list[Shot]]:
+    """By entity type of the task, ``count`` training sentences, none of which ``gold`` holds.
+
+    Raises:
+        UsageError: if a type has fewer sentences than ``count``.
+    """
+    held_out = {t.text[s.start : s.end] for t in gold for s in sentences(t)}
+    return {name: draw_shots(examples, name, count, seed, held_out) for name in task.entity_types}
 
 
 def draw_shots(
@@ -45,10 +57,10 @@ def draw_shots(
 ) -> list[Shot]:
     """``count`` sentences of texts that have the type annotated, half of them with mentions.
 
-    None is among ``held_out``, the sentences that are to be scored. The same seed draws the same.
+    None is in ``held_out``, the sentences that will be scored. The same seed draws the same ones.
 
     Raises:
-        UsageError: if there are not as many.
+        UsageError: if fewer than ``count`` sentences fit.
     """
     rng = random.Random(f"{seed} {entity_type}")
     order = [e for e in examples if entity_type in e.annotated_types]
@@ -64,7 +76,7 @@ def draw_shots(
             shot = rng.choice(shots)
             drawn[bool(shot[1])].append(shot)
             excluded.add(shot[0])
-    # Where one kind is short, the other makes up for it.
+    # Where sentences with mentions, or those without, are too few, the others make up for them.
     short = sum(max(0, n - len(drawn[k])) for k, n in wanted.items())
     chosen = [s for k, n in wanted.items() for s in drawn[k][: n + short]][:count]
     if len(chosen) < count:
@@ -83,16 +95,17 @@ def sentences(text: GoldText) -> list[Span]:
 
 
 def few_shot_task(task: Task, shots: dict[str, list[Shot]], frame: str) -> Task:
-    """The same entity types, asked for by instruction and examples, answered in the mark codec.
+    """The same entity types, prompted for by instruction and examples, answered in the mark codec.
 
-    ``frame`` is what stands around the question, with ``{question}`` in its place.
+    ``frame`` is the text around the question, such as a chat template's, with ``{question}`` where
+    the question goes.
     """
     types = {}
-    for name, about in task.entity_types.items():
-        said = [_INSTRUCTION.format(name=name, definition=about.definition)]
-        said += [f"{_INPUT}{text}{_OUTPUT}\n{mark.encode(text, m)}" for text, m in shots[name]]
+    for name, entity_type in task.entity_types.items():
+        parts = [_INSTRUCTION.format(name=name, definition=entity_type.definition)]
+        parts += [f"{_INPUT}{text}{_OUTPUT}\n{mark.encode(text, m)}" for text, m in shots[name]]
         types[name] = EntityType(
-            definition=about.definition, prompt="".join(f"{part}\n\n" for part in said)
+            definition=entity_type.definition, prompt="".join(f"{part}\n\n" for part in parts)
         )
     return Task(
         entity_types=types,
@@ -105,10 +118,11 @@ def few_shot_task(task: Task, shots: dict[str, list[Shot]], frame: str) -> Task:
 
 @contextmanager
 def few_shot_checkpoint(ref: str, task: Task, shots: dict[str, list[Shot]]) -> Iterator[Checkpoint]:
-    """A model that was not tuned, as a checkpoint for a task, within the block.
+    """An untuned model as a checkpoint for a task; it is deleted when the block ends.
 
-    It is a directory of links beside a ``pubmark.json`` of its own, so on this machine only. A
-    completion also ends where a line does. The model's chat template is used if it has one.
+    The checkpoint is a temporary directory of links to the model's files and a ``pubmark.json`` of
+    its own, so it is on this machine only. A completion ends at the end of a line too. The model's
+    chat template is used if it has one.
 
     Raises:
         UsageError: if there is no such model, or it cannot be served.
@@ -121,7 +135,7 @@ def few_shot_checkpoint(ref: str, task: Task, shots: dict[str, list[Shot]]) -> I
         for file in path.iterdir():
             if file.name not in ("pubmark.json", "generation_config.json"):
                 (made / file.name).symlink_to(file.resolve())
-        frame, newlines = _about_tokenizer(path, ref)
+        frame, newlines = _read_tokenizer(path, ref)
         count = max(map(len, shots.values()), default=0)
         manifest = CheckpointManifest(
             name=f"{Path(ref).name}, {count}-shot",
@@ -144,14 +158,14 @@ def _shots(example: GoldText, entity_type: str) -> Iterator[Shot]:
         ]
         try:
             mark.encode(text, spans)
-        except ValueError:  # nested mentions: the codec cannot say them
+        except ValueError:  # nested mentions, which the codec cannot write
             continue
         if len(text) in _LENGTHS and "\n" not in text:
             yield text, spans
 
 
-def _about_tokenizer(path: Path, ref: str) -> tuple[str, list[int]]:
-    """What a prompt is framed by, and the tokens that hold the end of a line."""
+def _read_tokenizer(path: Path, ref: str) -> tuple[str, list[int]]:
+    """The text around a question, with ``{question}`` in it, and all tokens with a line's end."""
     from transformers import AutoTokenizer
 
     try:
@@ -174,8 +188,10 @@ def _about_tokenizer(path: Path, ref: str) -> tuple[str, list[int]]:
 
 
 def _stop_tokens(path: Path) -> list[int]:
-    """What the model's own generation_config.json ends a completion with; config.json's own
-    counts beside it."""
+    """The end tokens of the model's own generation_config.json, which the checkpoint replaces.
+
+    Those of config.json need not be copied: ``load_checkpoint`` reads them from there.
+    """
     try:
         value = json.loads((path / "generation_config.json").read_bytes()).get("eos_token_id")
     except (OSError, ValueError, AttributeError):

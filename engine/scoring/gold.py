@@ -1,7 +1,7 @@
-"""Examples with gold mentions, from Parquet to what the pipeline annotates and is scored against.
+"""Examples with gold mentions: read from Parquet, and turned into citations for the pipeline.
 
 Enters: files of EXAMPLES_SCHEMA. Leaves: the examples of one split, checked, and citations of their
-texts. Left to others: annotating those, and scoring.
+texts. Left to others: annotating them, and scoring.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,6 +17,7 @@ from schemas.citation import Citation, citations_to_batch
 from schemas.errors import UsageError
 from schemas.examples import EXAMPLES_SCHEMA
 from schemas.spans import TypedSpan
+from schemas.task import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +34,18 @@ class GoldText:
 
 
 def read_gold(sources: Sequence[str], split: str, limit: int | None = None) -> list[GoldText]:
-    """The examples of a split, in the order of the files; of each corpus at most ``limit``.
+    """The examples of a split, in the order of the files; at most ``limit`` of each corpus.
 
     Raises:
-        UsageError: if a source is missing or no Parquet of examples, a mention is not what stands
-            at its span, or there is no example of the split, naming the splits that there are.
+        UsageError: if a source is missing or is not Parquet of examples, if a mention's text is not
+            the text at its span, or if no example is of the split (the message names the splits
+            that the sources have).
     """
     shards = find_shards(sources)
     if others := [s.uri for s in shards if s.format != "parquet"]:
         raise UsageError(f"{', '.join(others)}: expected Parquet, as `pubmark corpus import` makes")
-    taken: dict[str, int] = {}
-    found: list[GoldText] = []
+    counts: dict[str, int] = {}
+    texts: list[GoldText] = []
     splits: set[str] = set()
     for shard in shards:
         try:
@@ -57,19 +59,34 @@ def read_gold(sources: Sequence[str], split: str, limit: int | None = None) -> l
         chosen = table.filter(pc.equal(table["split"], split))
         for row in _rows(chosen.select(EXAMPLES_SCHEMA.names)):
             corpus = row["corpus"]
-            if limit is None or taken.get(corpus, 0) < limit:
-                taken[corpus] = taken.get(corpus, 0) + 1
-                found.append(_gold_text(row, shard.uri))
-    if not found:
+            if limit is None or counts.get(corpus, 0) < limit:
+                counts[corpus] = counts.get(corpus, 0) + 1
+                texts.append(_gold_text(row, shard.uri))
+    if not texts:
         known = ", ".join(sorted(splits)) or "none at all"
         raise UsageError(f"{', '.join(sources)}: no example of split {split}; found {known}")
-    return found
+    return texts
+
+
+def types_in_common(texts: Sequence[GoldText], task: Task) -> list[str]:
+    """The entity types of a task, in its order, that at least one text is annotated with.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    annotated = set[str]().union(*(t.annotated_types for t in texts))
+    if common := [name for name in task.entity_types if name in annotated]:
+        return common
+    raise UsageError(
+        f"gold has {', '.join(sorted(annotated))}, the task asks for "
+        f"{', '.join(task.entity_types)}: no entity type in common"
+    )
 
 
 def to_citations(texts: Sequence[tuple[int, GoldText]]) -> pa.Table:
     """Rows of CITATION_SCHEMA; the number given with a text stands in place of its PMID.
 
-    PMIDs would not do: some corpora have none, others have one twice.
+    A PMID would not identify a text: some corpora have none, others have one twice.
     """
     citations = [Citation(number, t.text, t.title_length) for number, t in texts]
     return pa.Table.from_batches([citations_to_batch(citations, "gold")])

@@ -1,31 +1,28 @@
-"""Two files of the same texts, gold and predicted, to pairs that can be scored.
+"""Two files of the same texts, one gold and one predicted, to pairs of mentions and their counts.
 
-Enters: PubTator or IOB. Leaves: gold texts, each with the predicted mentions. Left to others:
-scoring. Whoever made the predictions, the texts must be the same: offsets in another text, or tags
-of other tokens, would be scored without meaning anything.
+Enters: two PubTator or two IOB files. Leaves: each gold text's mentions and the predicted ones.
+Left to others: reading the files (engine/corpora/formats) and turning counts into scores
+(scores.py).
+
+The texts of both files must be the same: offsets into another text, or tags of other tokens, would
+give scores that mean nothing.
 """
 
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import PurePosixPath
-from typing import IO
+from pathlib import PurePath
 
-from engine.corpora.formats.iob import read_iob
-from engine.corpora.formats.lines import read_lines
-from engine.corpora.formats.pubtator import read_pubtator
-from engine.corpora.formats.texts import Annotated, Fault
-from engine.storage.filesystem import filesystem
-from schemas.errors import DamagedSource, UsageError
+from engine.corpora.formats.read import FORMATS, first_line, read_corpus, tell_format
+from engine.corpora.formats.texts import AnnotatedText, Fault
+from engine.scoring.scores import Tally
+from schemas.errors import UsageError
 from schemas.spans import TypedSpan
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A text's number in its file, and what is gold and what was predicted in it."""
+    """One text: its document's id, its gold mentions and the predicted ones."""
 
     document: str
     gold: list[TypedSpan]
@@ -34,119 +31,127 @@ class Pair:
 
 @dataclass(slots=True)
 class Pairs:
-    """All texts of the gold file, in its order.
+    """All texts of the file ``gold``, in its order, with the mentions of the file ``predictions``.
 
-    ``missing`` are the documents that the predictions do not have: they count as no predictions.
-    ``extra`` are those that gold does not have: they are left out.
+    ``missing`` are documents that the predictions lack: they count as texts without predictions.
+    ``extra`` are documents that gold lacks: they are left out.
     """
 
+    gold: str
+    predictions: str
     pairs: list[Pair] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     extra: list[str] = field(default_factory=list)
 
 
 def read_pairs(gold: str, predictions: str) -> Pairs:
-    """Read both files, in the format that they are in.
+    """Read both files; their first lines tell the format.
 
-    PubTator's documents are matched by id, and by order where an id stands several times. IOB's
-    sentences are matched by order: none may be missing.
+    PubTator documents are matched by id, and by order where an id stands several times. IOB
+    sentences are matched by order, and none may be missing.
 
     Raises:
-        UsageError: if a file cannot be read, the formats differ, or the texts do, naming the
-            document or line.
+        UsageError: if a file cannot be read, is neither PubTator nor IOB, if the formats differ, or
+            the texts do; the message names the document or line.
     """
-    are_pubtator = [_is_pubtator(file) for file in (gold, predictions)]
-    if are_pubtator[0] != are_pubtator[1]:
-        kinds = ["PubTator" if is_pubtator else "IOB" for is_pubtator in are_pubtator]
+    form, other = _tell_format(gold), _tell_format(predictions)
+    if form != other:
         raise UsageError(
-            f"{gold} is {kinds[0]}, {predictions} is {kinds[1]}; expected both to be the same"
+            f"{gold} is {FORMATS[form].title}, {predictions} is {FORMATS[other].title}; expected "
+            "both to be the same"
         )
-    return (_pair_documents if are_pubtator[0] else _pair_sentences)(gold, predictions)
+    pair = _pair_documents if form == "pubtator" else _pair_sentences
+    result = Pairs(gold, predictions)
+    pair(result, _read(gold, form), _read(predictions, form))
+    return result
 
 
-def _is_pubtator(file: str) -> bool:
-    """PubTator begins with ``PMID|t|title``; anything else is taken for IOB."""
-    first = next((line for line in _lines(file) if line.strip()), None)
-    if first is None:
+def score_pairs(pairs: Pairs, entity_types: Collection[str] | None = None) -> Tally:
+    """The counts of all pairs, with the gold file's name as the corpus.
+
+    A bare file does not declare which types it annotates. So every type that either file has is
+    scored, as conlleval does it; ``entity_types`` narrows them.
+
+    Raises:
+        UsageError: if one of ``entity_types`` is in neither file.
+    """
+    types = {m.entity_type for pair in pairs.pairs for m in (*pair.gold, *pair.predicted)}
+    if entity_types is not None:
+        if unknown := [t for t in entity_types if t not in types]:
+            raise UsageError(
+                f"unknown entity type {', '.join(unknown)}; {pairs.gold} and {pairs.predictions} "
+                f"have {', '.join(sorted(types)) or 'none'}"
+            )
+        types &= set(entity_types)
+    tally = Tally()
+    for pair in pairs.pairs:
+        tally.add(PurePath(pairs.gold).name, pair.document, pair.gold, pair.predicted, types)
+    return tally
+
+
+def _tell_format(file: str) -> str:
+    line = first_line(file)
+    if line is None:
         raise UsageError(f"{file}: is empty; expected PubTator or IOB")
-    return re.match(r"[^|\s]+\|[ta]\|", first) is not None
+    # IOB's reader names the line of a file that is no known format.
+    form = tell_format(line) or "iob"
+    if form not in ("pubtator", "iob"):
+        raise UsageError(f"{file}: is {FORMATS[form].title}; expected PubTator or IOB")
+    return form
 
 
-@contextmanager
-def _opened(file: str) -> Iterator[IO[bytes]]:
-    try:
-        fs, path = filesystem(file)
-        with fs.open(path, "rb") as stream:
-            yield stream
-    except (OSError, DamagedSource) as e:
-        raise UsageError(f"{file}: cannot be read: {e}") from e
+def _read(file: str, form: str) -> list[AnnotatedText]:
+    """All texts. A text whose gold cannot be told is refused, as it could not be scored."""
+    texts = []
+    for item in read_corpus(file, form, tokenised=False):
+        for fault in [item] if isinstance(item, Fault) else item.faults:
+            if fault.fatal:
+                raise UsageError(f"{file}, {fault.place}: {fault.reason}: {fault.found}")
+        if isinstance(item, AnnotatedText):
+            texts.append(item)
+    return texts
 
 
-def _lines(file: str) -> Iterator[str]:
-    with _opened(file) as stream:
-        for number, line in read_lines(stream):
-            if isinstance(line, UnicodeDecodeError):
-                raise UsageError(f"{file}, line {number}: not UTF-8: {line}")
-            yield line
-
-
-def _read(file: str, reader: Callable[[IO[bytes]], Iterator[Annotated | Fault]]) -> list[Annotated]:
-    """All texts; one of which the mentions cannot be told is refused: neither could its score."""
-    found = []
-    with _opened(file) as stream:
-        for item in reader(stream):
-            for fault in [item] if isinstance(item, Fault) else item.faults:
-                if fault.fatal:
-                    raise UsageError(f"{file}, {fault.place}: {fault.reason}: {fault.found}")
-            if isinstance(item, Annotated):
-                found.append(item)
-    return found
-
-
-def _pair_documents(gold: str, predictions: str) -> Pairs:
-    waiting: dict[str, list[Annotated]] = defaultdict(list)
-    for text in reversed(_read(predictions, read_pubtator)):
+def _pair_documents(result: Pairs, gold: list[AnnotatedText], others: list[AnnotatedText]) -> None:
+    waiting: dict[str, list[AnnotatedText]] = defaultdict(list)
+    for text in reversed(others):
         waiting[text.document].append(text)
-    result = Pairs()
-    for ours in _read(gold, read_pubtator):
-        if not waiting[ours.document]:
-            result.missing.append(ours.document)
-            result.pairs.append(Pair(ours.document, ours.mentions, []))
+    for text in gold:
+        if not waiting[text.document]:
+            result.missing.append(text.document)
+            result.pairs.append(Pair(text.document, text.mentions, []))
             continue
-        theirs = waiting[ours.document].pop()
-        if theirs.text != ours.text:
+        other = waiting[text.document].pop()
+        if other.text != text.text:
             raise UsageError(
-                f"{predictions}, {theirs.place}: the text is not that of {gold}, {ours.place}: "
-                f"{_difference(theirs.text, ours.text)}"
+                f"{result.predictions}, {other.place}: the text is not that of {result.gold}, "
+                f"{text.place}: {_difference(other.text, text.text)}"
             )
-        result.pairs.append(Pair(ours.document, ours.mentions, theirs.mentions))
+        result.pairs.append(Pair(text.document, text.mentions, other.mentions))
     result.extra = [text.document for texts in waiting.values() for text in texts]
-    return result
 
 
-def _pair_sentences(gold: str, predictions: str) -> Pairs:
-    reader = partial(read_iob, name=PurePosixPath(gold).name)
-    ours, theirs = _read(gold, reader), _read(predictions, reader)
-    result = Pairs()
-    for one, other in zip(ours, theirs, strict=False):
-        if other.text != one.text:
+def _pair_sentences(result: Pairs, gold: list[AnnotatedText], others: list[AnnotatedText]) -> None:
+    for text, other in zip(gold, others, strict=False):
+        if other.text != text.text:
             raise UsageError(
-                f"{predictions}, {other.place}: the tokens are not those of {gold}, {one.place}: "
-                f"{_difference(other.text, one.text)}"
+                f"{result.predictions}, {other.place}: the tokens are not those of {result.gold}, "
+                f"{text.place}: {_difference(other.text, text.text)}"
             )
-        result.pairs.append(Pair(one.document, one.mentions, other.mentions))
-    if len(ours) != len(theirs):
-        longer, file = (ours, gold) if len(ours) > len(theirs) else (theirs, predictions)
+        result.pairs.append(Pair(text.document, text.mentions, other.mentions))
+    if len(gold) != len(others):
+        longer = len(gold) > len(others)
+        file, texts = (result.gold, gold) if longer else (result.predictions, others)
         raise UsageError(
-            f"{predictions}: {len(theirs):,} sentences, expected {len(ours):,} as in {gold}; the "
-            f"first without a partner is at {file}, {longer[len(result.pairs)].place}"
+            f"{result.predictions}: {len(others):,} sentences, expected {len(gold):,} as in "
+            f"{result.gold}; the first without a partner is at {file}, "
+            f"{texts[len(result.pairs)].place}"
         )
-    return result
 
 
 def _difference(found: str, expected: str) -> str:
-    """The first place where two texts part, with what stands there."""
+    """Where two texts first differ, and the words that each has there."""
     shorter = min(len(found), len(expected))
     at = next((i for i in range(shorter) if found[i] != expected[i]), shorter)
-    at = max(found.rfind(" ", 0, at), expected.rfind(" ", 0, at)) + 1  # whole words are said
+    at = max(found.rfind(" ", 0, at), expected.rfind(" ", 0, at)) + 1  # from the word's beginning
     return f"at {at} stands {found[at : at + 20]!r}, expected {expected[at : at + 20]!r}"

@@ -1,10 +1,12 @@
-"""What an annotator finds in texts that are held in memory: for scoring and comparing, not storing.
+"""What an annotator predicts for texts held in memory, and how that counts against gold.
 
-Enters: gold texts, or citations. Leaves: the mentions of each. Left to others: what they are held
-against.
+Enters: gold texts, or citations. Leaves: the predicted mentions of each text and, for gold texts,
+the counts. Nothing is stored. Left to others: reading gold (gold.py), and comparing two annotators
+(trial.py).
 """
 
-from collections import defaultdict
+import logging
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -20,15 +22,20 @@ from schemas.errors import JobError
 from schemas.spans import TypedSpan
 from schemas.task import Task
 
+logger = logging.getLogger(__name__)
+
 _CITATIONS, _SENTENCES = 16, 128
-"""How many texts travel together: about as many prompts either way, so that sentences keep an
-engine as busy as citations do."""
+"""Texts of one batch: citations, or single sentences. Both give about as many prompts, so that
+sentences keep an engine as busy as citations do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """Citations (CITATION_SCHEMA), and what each is asked; ``pmid`` is unique over all that are
-    asked together. ``one_sentence``: each is one sentence, which is not split further."""
+    """Citations (CITATION_SCHEMA), and the task that each is prompted with.
+
+    ``pmid`` is unique over all texts that are annotated in one call. ``one_sentence``: each text is
+    one sentence, which is not split further.
+    """
 
     citations: pa.Table
     task: Task
@@ -37,7 +44,7 @@ class Texts:
 
 @dataclass(slots=True)
 class Predicted:
-    """By ``pmid``: the mentions, and the error of those that failed or are partial."""
+    """By ``pmid``: the mentions of each text, and the error of each that failed or is partial."""
 
     mentions: dict[int, list[TypedSpan]] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
@@ -48,7 +55,7 @@ class Predicted:
 def predict(
     texts: Sequence[Texts], annotator: Annotator, options: EngineOptions, reporter: Reporter
 ) -> Predicted:
-    """Annotate all texts in one go, on the cluster that is connected.
+    """Annotate all texts in one pass, on the cluster that is connected.
 
     Raises:
         JobError: if a text did not come back.
@@ -97,6 +104,41 @@ def spans(mentions: Iterable[dict[str, object]] | None) -> list[TypedSpan]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """An annotator's predictions for gold texts, by the text's index, and their counts.
+
+    ``unmarked`` counts by type the gold mentions that are not scored, as the annotator was not
+    asked for their type.
+    """
+
+    predicted: Predicted
+    tally: Tally
+    unmarked: Counter[str]
+
+
+def evaluate(
+    annotator: Annotator, gold: Sequence[GoldText], options: EngineOptions, reporter: Reporter
+) -> Evaluation:
+    """Annotate gold texts and count the predictions; each text that fails is logged.
+
+    Raises:
+        JobError: if a text did not come back.
+        ray.exceptions.RayError: if the engines failed.
+    """
+    asked = asked_types(gold, annotator.task)
+    predicted = predict(gold_texts(gold, asked, annotator.task), annotator, options, reporter)
+    for i, error in predicted.errors.items():
+        logger.warning("%s, document %s: %s", gold[i].corpus, gold[i].document, error)
+    unmarked = Counter(
+        m.entity_type
+        for text, types in zip(gold, asked, strict=True)
+        for m in text.mentions
+        if m.entity_type not in types
+    )
+    return Evaluation(predicted, score_gold(gold, asked, predicted.mentions), unmarked)
+
+
 def asked_types(gold: Sequence[GoldText], task: Task) -> list[frozenset[str]]:
     """For each gold text, the types of the task that it is annotated with."""
     return [text.annotated_types & set(task.entity_types) for text in gold]
@@ -105,10 +147,10 @@ def asked_types(gold: Sequence[GoldText], task: Task) -> list[frozenset[str]]:
 def gold_texts(
     gold: Sequence[GoldText], asked: Sequence[Collection[str]], task: Task
 ) -> list[Texts]:
-    """The gold texts of which something is asked; in place of a PMID stands a text's number.
+    """The gold texts that have a type to ask for; a text's index stands in place of its PMID.
 
-    A text is asked about the types that it is scored for, where each has a prompt of its own;
-    where one prompt asks for all, it is the same as in ``annotate``.
+    Where each type has a prompt of its own, a text is prompted only for the types it is scored for.
+    Where one prompt asks for all types, it asks for all, as in ``annotate``.
     """
     groups: dict[tuple[bool, frozenset[str]], list[tuple[int, GoldText]]] = defaultdict(list)
     for i, text in enumerate(gold):
@@ -122,10 +164,12 @@ def gold_texts(
 
 
 def score_gold(
-    gold: Sequence[GoldText], asked: Sequence[Collection[str]], found: dict[int, list[TypedSpan]]
+    gold: Sequence[GoldText],
+    asked: Sequence[Collection[str]],
+    predicted: dict[int, list[TypedSpan]],
 ) -> Tally:
-    """The counts of what was ``found`` in each gold text, by its number."""
+    """The counts over all gold texts; ``predicted`` holds their mentions by the text's index."""
     tally = Tally()
     for i, text in enumerate(gold):
-        tally.add(text.corpus, text.document, text.mentions, found.get(i, []), asked[i])
+        tally.add(text.corpus, text.document, text.mentions, predicted.get(i, []), asked[i])
     return tally

@@ -1,18 +1,24 @@
-"""Scores as rows of a table and as JSON."""
+"""Scores as cells of a table, as Markdown and as JSON.
 
+Enters: rows of scores. Leaves: text in percent, or plain values in [0, 1]. Left to others:
+computing scores, and printing them.
+"""
+
+from collections.abc import Iterable
 from typing import Any
 
 from engine.scoring.scores import METRICS, Interval, ScoreRow
 
 COLUMNS = ("corpus", "type", "texts", "gold", "predicted", "P", "R", "F1", "95%", "±1 F1",
-            "overlap F1")  # fmt: skip
+           "overlap F1")  # fmt: skip
+"""The columns of a table of scores; the first two are text, all others numbers."""
 
 
 def cells(row: ScoreRow) -> list[str]:
-    """A row of scores as COLUMNS, in percent."""
+    """One row of scores under COLUMNS, shares in percent."""
     exact = row.scores["exact"]
     counts = exact.counts
-    bounds = exact.f1_interval
+    interval = exact.f1_interval
     return [
         row.corpus or "all",
         row.entity_type or "all",
@@ -20,14 +26,20 @@ def cells(row: ScoreRow) -> list[str]:
         str(counts.gold),
         str(counts.predicted),
         *(f"{100 * share:.2f}" for share in (counts.precision, counts.recall, counts.f1)),
-        f"{100 * bounds.low:.2f}–{100 * bounds.high:.2f}" if bounds else "",
+        f"{100 * interval.low:.2f}–{100 * interval.high:.2f}" if interval else "",
         *(f"{100 * row.scores[m].counts.f1:.2f}" for m in METRICS[1:]),
     ]
 
 
+def to_markdown(rows: Iterable[ScoreRow]) -> str:
+    """Rows of scores as a Markdown table under COLUMNS."""
+    lines = [COLUMNS, ["---"] * 2 + ["---:"] * (len(COLUMNS) - 2), *map(cells, rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def jsonable(row: ScoreRow) -> dict[str, Any]:
-    """A row of scores as JSON takes it; shares from 0 to 1."""
-    found: dict[str, Any] = {
+    """One row of scores as JSON; shares in [0, 1], intervals as ``[low, high]`` or null."""
+    values: dict[str, Any] = {
         "corpus": row.corpus,
         "entity_type": row.entity_type,
         "texts": row.texts,
@@ -35,7 +47,7 @@ def jsonable(row: ScoreRow) -> dict[str, Any]:
     }
     for metric, score in row.scores.items():
         counts = score.counts
-        found[metric] = counts._asdict() | {
+        values[metric] = counts._asdict() | {
             "precision": counts.precision,
             "recall": counts.recall,
             "f1": counts.f1,
@@ -43,7 +55,7 @@ def jsonable(row: ScoreRow) -> dict[str, Any]:
             "recall_interval": _bounds(score.recall_interval),
             "f1_interval": _bounds(score.f1_interval),
         }
-    return found
+    return values
 
 
 def _bounds(interval: Interval | None) -> list[float] | None:

@@ -1,12 +1,12 @@
-"""Predicted mentions held against gold ones: counts, precision, recall, F1 and their intervals.
+"""Predicted mentions scored against gold ones: counts, precision, recall, F1 and their intervals.
 
-Enters: the gold and the predicted mentions of one text after another. Leaves: scores over all, per
-corpus and per entity type. Left to others: where mentions come from.
+Enters: the gold and the predicted mentions of one text after another. Leaves: scores over all
+texts, per corpus and per entity type. Left to others: making predictions, and showing scores.
 
-Everything is micro-averaged: counts are summed over texts before anything is divided. So a text
-with no mention, gold or predicted, adds nothing; a text that stands twice counts twice. Within a
-text a span and type counts once, on either side. Gold mentions may nest, and each counts: what
-predicts one of two nested mentions misses the other.
+All scores are micro-averaged: counts are summed over texts before anything is divided. So a text
+with no mention, gold or predicted, adds nothing, and a text that occurs twice counts twice. Within
+a text, each pair of span and type counts once on either side. Gold mentions may nest, and each
+counts: a prediction that has only one of two nested mentions misses the other.
 """
 
 from bisect import bisect_left
@@ -23,10 +23,10 @@ from schemas.spans import Span, TypedSpan
 Metric = Literal["exact", "near", "overlap"]
 
 METRICS: tuple[Metric, ...] = ("exact", "near", "overlap")
-"""When a predicted mention may stand for a gold one of its type. ``exact``: the same span.
-``near``: the two overlap, and each end is off by at most one code point. ``overlap``: they share
-at least one code point. In all three each mention stands for at most one of the other side, and
-as many as possible do, so ``exact <= near <= overlap``."""
+"""When a predicted mention matches a gold one of its type. ``exact``: the spans are the same.
+``near``: the spans overlap, and each end is off by at most one code point. ``overlap``: they share
+at least one code point. In all three a mention matches at most one of the other side, and as many
+as possible are matched, so the counts of true positives are exact <= near <= overlap."""
 
 BOOTSTRAP_REPLICATES = 1000
 BOOTSTRAP_SEED = 20240401
@@ -60,7 +60,7 @@ class Counts(NamedTuple):
 
     @property
     def recall(self) -> float:
-        """Share of the gold mentions that were found; 0 if there are none."""
+        """Share of the gold mentions that were predicted; 0 if there are none."""
         return self.tp / self.gold if self.gold else 0.0
 
     @property
@@ -81,7 +81,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The counts of one metric. The intervals are 95% ones, null where nothing was resampled."""
+    """The counts of one metric, and 95% intervals, which are null where nothing was resampled."""
 
     counts: Counts
     precision_interval: Interval | None = None
@@ -91,9 +91,10 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class ScoreRow:
-    """The scores of one corpus and entity type; null stands for all of them.
+    """The scores of one corpus and one entity type; null stands for all corpora, or all types.
 
-    ``texts`` have the type annotated, ``documents`` are what they are parts of.
+    ``texts`` counts the texts that are annotated with the type, ``documents`` the documents that
+    these are parts of.
     """
 
     corpus: str | None
@@ -110,10 +111,9 @@ TypeCounts = dict[str, tuple[Counts, ...]]
 def count_text(
     gold: Iterable[TypedSpan], predicted: Iterable[TypedSpan], annotated_types: Collection[str]
 ) -> TypeCounts:
-    """Counts of one text, of every annotated type.
+    """The counts of one text, for every annotated type.
 
-    Mentions of any other type are left out, on both sides: the text's gold says neither yes nor no
-    of them.
+    Mentions of any other type are left out on both sides: for them, the text has no gold.
     """
     sides: tuple[dict[str, set[Span]], dict[str, set[Span]]] = (
         defaultdict(set),
@@ -126,12 +126,13 @@ def count_text(
 
 
 def _count(gold: set[Span], predicted: set[Span]) -> tuple[Counts, ...]:
-    found = [len(gold & predicted)]
+    exact = len(gold & predicted)
+    matches = [exact]
     for agrees in (_near, Span.overlaps):
-        # With nothing left over on one side, no matching can be larger.
-        whole = found[0] == min(len(gold), len(predicted))
-        found.append(found[0] if whole else match(sorted(gold), sorted(predicted), agrees))
-    return tuple(Counts(tp, len(predicted) - tp, len(gold) - tp) for tp in found)
+        # Where the exact matches use up one side, no matching can be larger.
+        largest = exact == min(len(gold), len(predicted))
+        matches.append(exact if largest else match(sorted(gold), sorted(predicted), agrees))
+    return tuple(Counts(tp, len(predicted) - tp, len(gold) - tp) for tp in matches)
 
 
 def _near(one: Span, other: Span) -> bool:
@@ -143,10 +144,10 @@ def _near(one: Span, other: Span) -> bool:
 def match(
     gold: Sequence[Span], predicted: Sequence[Span], agrees: Callable[[Span, Span], bool]
 ) -> int:
-    """How many pairs of spans that agree there can be at most, each span in one pair at most.
+    """The size of a maximum matching between two lists of spans, found by augmenting paths.
 
-    Both sides ordered; only spans that overlap are asked about. The number does not depend on the
-    order in which pairs are made: it is that of a maximum matching, found by augmenting paths.
+    Each span is in at most one pair. A pair must overlap, and ``agrees(gold, predicted)`` must hold
+    for it. Both lists must be ordered.
     """
     reach = list(accumulate((g.end for g in gold), max))
     candidates = [
@@ -167,17 +168,17 @@ def match(
                     free = g
                     break
                 stack.append(predicted_of[g])
-        while free is not None:  # each on the path lets go of its own for the one it reached
+        while free is not None:  # back along the path, each takes what it reached
             p = reached_by[free]
-            left = gold_of.get(p)
+            previous = gold_of.get(p)
             gold_of[p], predicted_of[free] = free, p
-            free = left
+            free = previous
     return len(gold_of)
 
 
 def _overlapping(spans: Sequence[Span], reach: Sequence[int], span: Span) -> Iterator[int]:
-    """Indices of those of the ordered ``spans`` that overlap ``span``; ``reach`` is how far the
-    spans up to each one go."""
+    """Indices of the ordered ``spans`` that overlap ``span``; ``reach[i]`` is the largest end among
+    the spans up to ``i``."""
     i = bisect_left(spans, Span(span.end, span.end)) - 1
     while i >= 0 and reach[i] > span.start:
         if spans[i].overlaps(span):
@@ -188,7 +189,7 @@ def _overlapping(spans: Sequence[Span], reach: Sequence[int], span: Span) -> Ite
 class Tally:
     """The counts of all texts so far, by corpus, document and entity type.
 
-    ``unscored`` counts predicted mentions by type where the corpus does not annotate it.
+    ``unscored`` counts, by type, predicted mentions of types that their corpus does not annotate.
     """
 
     def __init__(self) -> None:
@@ -204,23 +205,24 @@ class Tally:
         predicted: Collection[TypedSpan],
         annotated_types: Collection[str],
     ) -> None:
-        """Count one text, which is ``document`` of ``corpus`` or a part of it."""
+        """Count one text, which is the whole or a part of ``document`` of ``corpus``."""
         kinds = set(annotated_types)
         self.unscored.update(m.entity_type for m in predicted if m.entity_type not in kinds)
         by_type = self._counts.setdefault((corpus, document), {})
         for kind, counts in count_text(gold, predicted, kinds).items():
             by_type[kind] = by_type.get(kind, 0) + np.array(counts, np.int64)
-        for where in (corpus, None):
-            self._texts.update((where, kind) for kind in (None, *kinds))
+        for scope in (corpus, None):
+            self._texts.update((scope, kind) for kind in (None, *kinds))
 
     def rows(
         self, replicates: int = BOOTSTRAP_REPLICATES, seed: int = BOOTSTRAP_SEED
     ) -> list[ScoreRow]:
-        """All corpora together, then each: all types together, then each, by name.
+        """Scores of all corpora together, then of each: all types together, then each type.
 
-        The intervals are of ``replicates`` samples of as many documents with replacement: the
-        sentences of one document are alike, and would make them too narrow. With one corpus or
-        one type the rows that would repeat others are left out.
+        Corpora and types are ordered by name. With one corpus, or one type, the rows that would
+        repeat others are left out. Intervals come from ``replicates`` bootstrap samples of whole
+        documents: samples of sentences would make them too narrow, since the sentences of one
+        document are alike.
         """
         corpora = sorted({corpus for corpus, _ in self._counts})
         rows = []
@@ -249,12 +251,12 @@ _NOTHING = np.zeros((len(METRICS), len(Counts._fields)), np.int64)
 
 
 def _scores(counts: np.ndarray, replicates: int, seed: int) -> dict[Metric, Score]:
-    """Scores of documents' counts, one of ``_NOTHING``'s shape for each."""
+    """Scores from the documents' counts, an array [documents, metrics, (tp, fp, fn)]."""
     totals = counts.sum(axis=0)
     intervals: list[list[Interval | None]] = [[None] * 3] * len(METRICS)
     if len(counts) and replicates:
         tp, fp, fn = np.moveaxis(_resample(counts, replicates, seed), -1, 0)
-        # 2 tp / (2 tp + fp + fn) is F1, without the detour by precision and recall.
+        # 2 tp / (2 tp + fp + fn) is F1, straight from the counts.
         shares = [_divide(tp, tp + fp), _divide(tp, tp + fn), _divide(2 * tp, 2 * tp + fp + fn)]
         bounds = np.percentile(np.array(shares), (2.5, 97.5), axis=1)
         intervals = [
@@ -268,10 +270,11 @@ def _scores(counts: np.ndarray, replicates: int, seed: int) -> dict[Metric, Scor
 
 
 def _resample(counts: np.ndarray, replicates: int, seed: int) -> np.ndarray:
-    """Sums over ``replicates`` samples of the documents, with replacement."""
+    """Sums of counts over each of ``replicates`` samples of the documents, with replacement."""
     rng = np.random.default_rng(seed)
     documents = len(counts)
-    flat = counts.reshape(documents, -1).astype(np.float64)  # exact, and multiplied by BLAS
+    # Floats hold the counts exactly, and BLAS multiplies them.
+    flat = counts.reshape(documents, -1).astype(np.float64)
     sums = []
     for _ in range(replicates):
         drawn = np.bincount(rng.integers(documents, size=documents), minlength=documents)

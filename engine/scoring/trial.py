@@ -1,10 +1,11 @@
 """Two annotators run over the same texts, to see what the second would change.
 
 Enters: gold texts, and citations, with or without the mentions that the table holds. Leaves: a
-comparison. Left to others: whether it may be rolled out (comparison.py), and that (rollout.py).
+comparison. Left to others: counting differences (comparison.py), and deciding whether the second
+annotator may take over (engine/refresh).
 
-Stored mentions are one run of the old annotator. So running it once more says how much two runs of
-it differ: batching changes a real engine's numbers a little.
+Mentions in the table are one run of the old annotator. Running it a second time shows by how much
+two runs of it differ: batching changes a real engine's numbers a little.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from engine.runs.figures import Reporter
 from engine.scoring.comparison import Comparison, GoldScore, Mentions, Side, compare
@@ -25,9 +27,31 @@ from engine.scoring.predict import (
     score_gold,
     spans,
 )
+from engine.sources.read import read_citations
+from engine.sources.shards import find_shards
 from engine.steps.annotator import Annotator
 from schemas.citation import CITATION_SCHEMA
 from schemas.configs.options import EngineOptions
+
+_SAMPLED_FILES = 8
+"""Citations are drawn from at most this many files, since each drawn file is read whole."""
+
+
+def sample_sources(sources: Sequence[str], size: int, seed: int) -> pa.Table:
+    """At most ``size`` citations that have a text, as CITATION_SCHEMA, in the order of the files.
+
+    The same seed draws the same citations.
+
+    Raises:
+        UsageError: if a source is missing or cannot be read.
+    """
+    rng = np.random.default_rng(seed)
+    shards = find_shards(sources)
+    chosen = [shards[i] for i in rng.permutation(len(shards))[:_SAMPLED_FILES]]
+    batches = [b for s in chosen for b in read_citations(s, batch_rows=1024)]
+    rows = pa.Table.from_batches(batches, schema=CITATION_SCHEMA)
+    rows = rows.filter(pc.not_equal(rows["text"], ""))
+    return rows.take(np.sort(rng.permutation(len(rows))[:size]))
 
 
 def measure(
@@ -38,10 +62,11 @@ def measure(
     options: EngineOptions,
     reporter: Reporter,
 ) -> Comparison:
-    """Score both on the gold texts, and compare what they mark in the citations (CITATION_SCHEMA).
+    """Score both on the gold texts, and compare their mentions of the citations (CITATION_SCHEMA).
 
-    If there is a column ``mentions``, it is the old annotator's first run: it then runs once, else
-    twice. Without ``old``, nothing is compared but that column, and no noise is known.
+    A column ``mentions``, if there is one, is the old annotator's first run: the old annotator then
+    runs once more, otherwise twice. Without ``old``, the new annotator is compared with that column
+    alone, and the noise is null.
 
     Raises:
         JobError: if a text did not come back.
@@ -50,7 +75,7 @@ def measure(
     stored = "mentions" in citations.column_names
     pmids = citations["pmid"].to_pylist()
     after = _run(new, citations, gold, options, reporter)
-    # A table of older code may be of types that the new annotator does not have.
+    # A table written by older code may have types that the new annotator does not have.
     kinds = [t for t in new.task.entity_types if old is None or t in old.task.entity_types]
     if old is None:
         before = _stored(citations) if stored else None
@@ -77,7 +102,7 @@ def _run(
     options: EngineOptions,
     reporter: Reporter,
 ) -> Predicted:
-    """Gold texts are numbered from 0, and the citations, by their place, from there on."""
+    """Predictions by number: the gold texts from 0, then the citations, each in their order."""
     numbers = pa.array(np.arange(len(gold), len(gold) + len(citations)), pa.int64())
     numbered = citations.select(CITATION_SCHEMA.names).set_column(
         0, CITATION_SCHEMA.field("pmid"), numbers
@@ -86,8 +111,8 @@ def _run(
     return predict([*texts, Texts(numbered, annotator.task)], annotator, options, reporter)
 
 
-def _of(found: Predicted, gold: Sequence[GoldText], pmids: Sequence[int]) -> Mentions:
-    return {pmid: found.mentions.get(i, []) for i, pmid in enumerate(pmids, len(gold))}
+def _of(predicted: Predicted, gold: Sequence[GoldText], pmids: Sequence[int]) -> Mentions:
+    return {pmid: predicted.mentions.get(i, []) for i, pmid in enumerate(pmids, len(gold))}
 
 
 def _stored(citations: pa.Table) -> Mentions:
@@ -95,15 +120,15 @@ def _stored(citations: pa.Table) -> Mentions:
     return {row["pmid"]: spans(row["mentions"]) for row in rows}
 
 
-def _side(annotator: Annotator, found: Predicted, gold: Sequence[GoldText]) -> Side:
+def _side(annotator: Annotator, predicted: Predicted, gold: Sequence[GoldText]) -> Side:
     scores = []
     if gold:
         asked = asked_types(gold, annotator.task)
-        for row in score_gold(gold, asked, found.mentions).rows():
+        for row in score_gold(gold, asked, predicted.mentions).rows():
             if row.corpus is not None and len({t.corpus for t in gold}) > 1:
                 continue
             exact = row.scores["exact"]
-            counts, bounds = exact.counts, exact.f1_interval
+            counts, interval = exact.counts, exact.f1_interval
             scores.append(
                 GoldScore(
                     row.entity_type,
@@ -111,15 +136,15 @@ def _side(annotator: Annotator, found: Predicted, gold: Sequence[GoldText]) -> S
                     counts.precision,
                     counts.recall,
                     counts.f1,
-                    (bounds.low, bounds.high) if bounds else None,
+                    (interval.low, interval.high) if interval else None,
                 )
             )
-        if scores and all(s.entity_type for s in scores):  # of one type no total is made
+        if scores and all(s.entity_type for s in scores):  # one type alone has no row of totals
             scores.insert(0, replace(scores[0], entity_type=None))
     return Side(
         annotator.checkpoint.manifest.name,
         annotator.fingerprint,
-        found.figures.rows,
-        len(found.errors),
+        predicted.figures.rows,
+        len(predicted.errors),
         tuple(scores),
     )

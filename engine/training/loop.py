@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from engine.training.data.batches import MicroBatch, lay_out, share
-from engine.training.data.sequences import Sequence_
+from engine.training.data.sequences import TokenSequence
 from engine.training.sharding import as_many, part_like, shard, whole
 from schemas.configs.finetune import Optimisation
 
@@ -36,7 +36,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class StepFigures:
     """What one step did. ``loss`` is the mean over the step's weights, all workers; ``tokens`` are
     all workers' tokens without padding, since the loop began."""
 
@@ -50,12 +50,12 @@ class Figures:
 
 def train(
     model: Any,
-    steps: Iterable[list[Sequence_]],
+    steps: Iterable[list[TokenSequence]],
     settings: Optimisation,
     pad: int,
     place: Place = Place(),
     state: State | None = None,
-    on_step: Callable[[Figures, Callable[[], State]], None] | None = None,
+    on_step: Callable[[StepFigures, Callable[[], State]], None] | None = None,
 ) -> None:
     """Tune ``model`` in place over ``settings.steps`` steps.
 
@@ -115,7 +115,7 @@ def train(
         tokens += sum(len(s.ids) for s in sequences)
         if on_step:
             seconds = time.monotonic() - began
-            figures = Figures(step, float(loss), rate, gradient, tokens, seconds)
+            figures = StepFigures(step, float(loss), rate, gradient, tokens, seconds)
             on_step(figures, partial(optimizer.state, step))
 
 

@@ -11,7 +11,7 @@ from engine.checkpoints.tokenizer import load_tokenizer
 from engine.scoring.gold import GoldText
 from engine.training.data.batches import make_steps
 from engine.training.data.encode import Encode, stream_by_ray
-from engine.training.loop import Figures, Place, State, train
+from engine.training.loop import Place, State, StepFigures, train
 from engine.training.model import add_adapter, load_model, new_model
 from engine.training.probe import count_mentions
 from engine.training.resume import read_state, write_state
@@ -96,7 +96,7 @@ def work(config: dict[str, Any]) -> None:
         state = read_state(Path(stage.rescued))
     settings = stage.optimisation
 
-    def on_step(figures: Figures, make_state: Callable[[], State]) -> None:
+    def on_step(figures: StepFigures, make_state: Callable[[], State]) -> None:
         last = figures.step == settings.steps
         scored = stage.dev and (last or figures.step % stage.evaluate_every == 0)
         metrics: dict[str, Any] = asdict(figures)

@@ -15,7 +15,7 @@ from typing import IO, Any
 from lxml import etree
 
 from engine.corpora.formats.pieces import place_mention
-from engine.corpora.formats.texts import Annotated, Fault, parse_pmid
+from engine.corpora.formats.texts import AnnotatedText, Fault, parse_pmid
 from engine.storage.zipped import unzip
 from schemas.errors import DamagedSource
 from schemas.spans import Span, TypedSpan
@@ -25,7 +25,7 @@ _TITLE = ("title", "front")
 _MAX_GAP = 100_000
 
 
-def read_bioc_xml(stream: IO[bytes]) -> Iterator[Annotated | Fault]:
+def read_bioc_xml(stream: IO[bytes]) -> Iterator[AnnotatedText | Fault]:
     """Yield the texts of a BioC XML file, document by document.
 
     Raises:
@@ -45,7 +45,7 @@ def read_bioc_xml(stream: IO[bytes]) -> Iterator[Annotated | Fault]:
         raise DamagedSource("at the end", "no element document, expected BioC")
 
 
-def read_bioc_json(stream: IO[bytes]) -> Iterator[Annotated | Fault]:
+def read_bioc_json(stream: IO[bytes]) -> Iterator[AnnotatedText | Fault]:
     """Yield the texts of a BioC JSON file: a collection, or one document.
 
     Raises:
@@ -76,7 +76,7 @@ def _plain(element: Any) -> dict[str, Any]:
     return found
 
 
-def _read_document(document: Any, place: str) -> Iterator[Annotated | Fault]:
+def _read_document(document: Any, place: str) -> Iterator[AnnotatedText | Fault]:
     try:
         number = str(document["id"])
         place = f"document {number}"
@@ -176,7 +176,7 @@ def _spans(annotation: Any) -> list[Span] | None:
     return [Span(start, start + length) for start, length in places]
 
 
-def _annotate(text: _Text, annotations: list[Any], document: str, place: str) -> Annotated:
+def _annotate(text: _Text, annotations: list[Any], document: str, place: str) -> AnnotatedText:
     mentions: list[TypedSpan] = []
     faults: list[Fault] = []
     unplaced = 0
@@ -211,7 +211,7 @@ def _annotate(text: _Text, annotations: list[Any], document: str, place: str) ->
             unplaced += 1
         else:
             mentions.append(mention)
-    return Annotated(
+    return AnnotatedText(
         document,
         place,
         text.text,

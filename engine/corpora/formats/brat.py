@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 
 from engine.corpora.formats.pieces import place_mention
-from engine.corpora.formats.texts import Annotated, Fault, parse_pmid
+from engine.corpora.formats.texts import AnnotatedText, Fault, parse_pmid
 from schemas.spans import Span, TypedSpan
 
 _MENTION = re.compile(r"T\S*\t(\S+) ([0-9]+ [0-9]+(?:;[0-9]+ [0-9]+)*)\t(.*)")
@@ -17,7 +17,7 @@ _OTHER = re.compile(r"[ERAMN#*]")
 _LINE_ENDS = re.compile(r"[\r\n\t]")
 
 
-def read_brat(name: str, text: bytes, annotations: bytes | None) -> Iterator[Annotated | Fault]:
+def read_brat(name: str, text: bytes, annotations: bytes | None) -> Iterator[AnnotatedText | Fault]:
     """Yield the one text of a pair of files; ``name`` is theirs, with
     folders but without ending, and its document's.
 
@@ -67,7 +67,7 @@ def read_brat(name: str, text: bytes, annotations: bytes | None) -> Iterator[Ann
             unplaced += 1
         else:
             mentions.append(mention)
-    yield Annotated(
+    yield AnnotatedText(
         name,
         f"{name}.txt",
         body,

@@ -1,8 +1,9 @@
-"""CoNLL columns: a token a line with its tag, an empty line after each sentence.
+"""CoNLL columns: one token a line with its tag, an empty line after each sentence.
 
-The first column is the token, the last the tag; columns are parted by tabs, or else by white space.
-Tags are ``O`` or a prefix and a type: IOB1, IOB2, IOBES and BILOU all, told apart by none of them
-meaning something else in another. A text is its tokens with a space between each two.
+The first column is the token, the last one the tag; columns are separated by tabs or, in a line
+without tabs, by white space. A tag is ``O``, or a prefix and a type. One rule reads IOB1, IOB2,
+IOBES and BILOU, since no prefix means two things in them. A text is its tokens with one space
+between each two.
 """
 
 import re
@@ -10,23 +11,24 @@ from collections.abc import Iterator
 from typing import IO
 
 from engine.corpora.formats.lines import read_lines
-from engine.corpora.formats.texts import Annotated, Fault
+from engine.corpora.formats.texts import AnnotatedText, Fault
 from engine.corpora.types import UNTYPED
 from schemas.spans import TypedSpan
 
 _TAG = re.compile(r"O|([BIESLU])(?:-(.+))?")
+_BORDERS = ("-DOCSTART-", "###")
 _EXPECTED = "expected a token and a tag such as B-Disease, I-Disease or O"
 
 
-def read_iob(stream: IO[bytes], name: str) -> Iterator[Annotated | Fault]:
+def read_iob(stream: IO[bytes], name: str) -> Iterator[AnnotatedText | Fault]:
     """Yield the sentences of a file (plain or gzip) in order.
 
-    Mentions are those that conlleval counts: ``I``, ``E`` or ``L`` after ``O``, after the end of a
-    mention or after another type opens one. Tags without a type (``B``, ``I``) are of the type
-    UNTYPED. A line without token and tag makes its sentence fatal.
+    Mentions are those that conlleval counts: an ``I``, ``E`` or ``L`` after ``O``, after the end of
+    a mention, or after another type begins a mention. Tags without a type (``B``, ``I``) are of the
+    type UNTYPED. A line without token and tag is a fatal fault of its sentence.
 
-    ``-DOCSTART-`` and lines that begin with ``###`` open a document; without them each sentence is
-    its own.
+    A line that begins with ``-DOCSTART-`` or ``###`` begins a document; without such lines each
+    sentence is a document, named by ``name`` and its first line's number.
 
     Raises:
         DamagedSource: where a gzip stream breaks.
@@ -34,7 +36,7 @@ def read_iob(stream: IO[bytes], name: str) -> Iterator[Annotated | Fault]:
     rows: list[tuple[int, str | UnicodeDecodeError]] = []
     document = None
     for number, line in read_lines(stream):
-        border = isinstance(line, str) and line.startswith(("-DOCSTART-", "###"))
+        border = isinstance(line, str) and line.startswith(_BORDERS)
         if isinstance(line, UnicodeDecodeError) or (line.strip() and not border):
             rows.append((number, line))
             continue
@@ -47,9 +49,21 @@ def read_iob(stream: IO[bytes], name: str) -> Iterator[Annotated | Fault]:
         yield _parse(rows, name, document)
 
 
+def is_iob(line: str) -> bool:
+    """Whether a line is a token with its tag, or begins a document."""
+    return line.startswith(_BORDERS) or _parse_line(line) is not None
+
+
+def _parse_line(line: str) -> tuple[str, tuple[str, str]] | None:
+    """The token, and its tag as prefix and type; None if the line is not of the format."""
+    columns = [c.strip() for c in line.split("\t")] if "\t" in line else line.split()
+    match = _TAG.fullmatch(columns[-1]) if len(columns) > 1 and columns[0] else None
+    return (columns[0], (match[1] or "O", match[2] or UNTYPED)) if match else None
+
+
 def _parse(
     rows: list[tuple[int, str | UnicodeDecodeError]], name: str, document: str | None
-) -> Annotated:
+) -> AnnotatedText:
     first = rows[0][0]
     tokens: list[str] = []
     tags: list[tuple[str, str]] = []
@@ -58,14 +72,13 @@ def _parse(
         if isinstance(line, UnicodeDecodeError):
             faults.append(Fault(f"line {number}", "not UTF-8", str(line)))
             continue
-        columns = [c.strip() for c in line.split("\t")] if "\t" in line else line.split()
-        match = _TAG.fullmatch(columns[-1])
-        if len(columns) < 2 or not columns[0] or match is None:
+        parsed = _parse_line(line)
+        if parsed is None:
             faults.append(Fault(f"line {number}", "malformed line", f"{line:.80}, {_EXPECTED}"))
             continue
-        tokens.append(columns[0])
-        tags.append((match[1] or "O", match[2] or UNTYPED))
-    return Annotated(
+        tokens.append(parsed[0])
+        tags.append(parsed[1])
+    return AnnotatedText(
         document or f"{name}:{first}",
         f"line {first}",
         " ".join(tokens),
@@ -82,8 +95,7 @@ def _mentions(tokens: list[str], tags: list[tuple[str, str]]) -> list[TypedSpan]
     before = "O"
     for token, (prefix, kind) in zip(tokens, tags, strict=True):
         end = offset + len(token)
-        goes_on = prefix in "IEL" and before in "BI" and mentions[-1].entity_type == kind
-        if goes_on:
+        if prefix in "IEL" and before in "BI" and mentions[-1].entity_type == kind:
             mentions[-1] = TypedSpan(mentions[-1].start, end, kind)
         elif prefix != "O":
             mentions.append(TypedSpan(offset, end, kind))

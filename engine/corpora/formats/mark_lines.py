@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from engine.corpora.formats.lines import read_lines
-from engine.corpora.formats.texts import Annotated, Fault
+from engine.corpora.formats.texts import AnnotatedText, Fault
 from engine.corpora.types import UNTYPED
 from schemas.spans import Span, TypedSpan
 
@@ -18,7 +18,7 @@ _MARKER = re.compile(r"</?mark>")
 _REMNANT = re.compile(r"</m|<mar|/mark|mark>")
 
 
-def read_marked(stream: IO[bytes], name: str, tokenised: bool) -> Iterator[Annotated | Fault]:
+def read_marked(stream: IO[bytes], name: str, tokenised: bool) -> Iterator[AnnotatedText | Fault]:
     """Yield the lines of a file (plain or gzip) in order; empty ones are passed over.
 
     Fatal faults of a line are markers that do not pair, are broken or hold nothing. Nested marks,
@@ -35,7 +35,7 @@ def read_marked(stream: IO[bytes], name: str, tokenised: bool) -> Iterator[Annot
             yield _parse(line.strip(), f"{name}:{number}", place, tokenised)
 
 
-def _parse(line: str, document: str, place: str, tokenised: bool) -> Annotated:
+def _parse(line: str, document: str, place: str, tokenised: bool) -> AnnotatedText:
     pieces: list[str] = []
     mentions: list[TypedSpan] = []
     opened: list[int] = []
@@ -73,7 +73,7 @@ def _parse(line: str, document: str, place: str, tokenised: bool) -> Annotated:
     ][:1]
     found = sorted(set(mentions))
     unplaced = line.count("<mark>") - len(found)
-    return Annotated(
+    return AnnotatedText(
         document,
         place,
         text,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from engine.corpora.formats.lines import read_lines
-from engine.corpora.formats.texts import Annotated, Fault, parse_pmid
+from engine.corpora.formats.texts import AnnotatedText, Fault, parse_pmid
 from schemas.spans import Span, TypedSpan
 
 _TEXT = re.compile(r"([^|\t]+)\|([ta])\|(.*)", re.DOTALL)
@@ -22,14 +22,14 @@ _RELATION_COLUMNS = range(4, 6)
 _RELATION = re.compile(r"[A-Z][A-Za-z_]+")
 
 
-def read_pubtator(stream: IO[bytes]) -> Iterator[Annotated | Fault]:
+def read_pubtator(stream: IO[bytes]) -> Iterator[AnnotatedText | Fault]:
     """Yield the blocks of a file (plain or gzip) in order, each a whole citation.
 
-    A mention whose text is not what stands at its offsets is kept as its offsets say, and in doubt;
-    so is the text wherever the mention's text stands unmarked, since it may be meant there. A
-    mention outside the text, or a line that is none of the format's, makes the whole block fatal:
-    where the mention belongs cannot be told. A block without an abstract is its title alone.
-    Relations are passed over.
+    A mention whose text differs from the text at its offsets is kept at its offsets, with a fault
+    that is not fatal; so is every place where the mention's text occurs unmarked, since that may be
+    meant. A mention outside the text, or a line that the format does not have, is a fatal fault of
+    the whole block, since it cannot be told where the mention belongs. A block without an abstract
+    is its title alone. Relations are passed over.
 
     Raises:
         DamagedSource: where a gzip stream breaks.
@@ -38,7 +38,7 @@ def read_pubtator(stream: IO[bytes]) -> Iterator[Annotated | Fault]:
     for number, line in read_lines(stream):
         empty = isinstance(line, str) and not line.strip()
         # Some files have no empty line between blocks.
-        if block and (empty or (isinstance(line, str) and _is_title(line))):
+        if block and (empty or (isinstance(line, str) and is_title(line))):
             yield _parse(block)
             block = []
         if not empty:
@@ -47,12 +47,13 @@ def read_pubtator(stream: IO[bytes]) -> Iterator[Annotated | Fault]:
         yield _parse(block)
 
 
-def _is_title(line: str) -> bool:
+def is_title(line: str) -> bool:
+    """Whether a line is ``PMID|t|title``, with which every block begins."""
     match = _TEXT.fullmatch(line)
     return match is not None and match[2] == "t"
 
 
-def _parse(block: list[tuple[int, str | UnicodeDecodeError]]) -> Annotated | Fault:
+def _parse(block: list[tuple[int, str | UnicodeDecodeError]]) -> AnnotatedText | Fault:
     parts: dict[str, str] = {}
     document = None
     rows: list[tuple[int, list[str]]] = []
@@ -75,7 +76,7 @@ def _parse(block: list[tuple[int, str | UnicodeDecodeError]]) -> Annotated | Fau
     title, abstract = parts["t"], parts.get("a", "")
     text = f"{title} {abstract}" if abstract else title
     mentions: list[TypedSpan] = []
-    astray: list[tuple[str, str]] = []
+    displaced: list[tuple[str, str]] = []  # place in the file, and text, of what differs
     unplaced = 0
     for number, row in rows:
         place = f"line {number}, document {document}"
@@ -86,14 +87,14 @@ def _parse(block: list[tuple[int, str | UnicodeDecodeError]]) -> Annotated | Fau
                 if here != row[3]:
                     found = f"{row[3]!r} at {mention.start}-{mention.end}, where {here!r} stands"
                     faults.append(Fault(place, "text differs", found, mention.span, False))
-                    astray.append((place, row[3]))
+                    displaced.append((place, row[3]))
             case (reason, found):
                 unplaced += 1
                 faults.append(Fault(place, reason, found))
             case None:
                 pass
     covered = [m.span for m in mentions]
-    for place, surface in astray:
+    for place, surface in displaced:
         for span in _occurrences(text, surface):
             if not any(span.overlaps(c) for c in covered):
                 found = f"{surface!r} unmarked at {span.start}-{span.end}"
@@ -104,7 +105,7 @@ def _parse(block: list[tuple[int, str | UnicodeDecodeError]]) -> Annotated | Fau
             place = f"{first}, document {document}"
             faults.append(Fault(place, "repeated mention", found, mention.span, False))
             unplaced += count - 1
-    return Annotated(
+    return AnnotatedText(
         document,
         f"{first}, document {document}",
         text,
@@ -118,7 +119,7 @@ def _parse(block: list[tuple[int, str | UnicodeDecodeError]]) -> Annotated | Fau
 
 
 def _parse_row(row: list[str], document: str, text: str) -> TypedSpan | tuple[str, str] | None:
-    """The mention, or reason and what was found; None for a relation."""
+    """The mention; a fault's reason and what was found; or None for a relation."""
     shown = " ".join(row)[:80]
     if row[0] != document:
         return "malformed line", f"{shown!r}, expected a mention of document {document}"

@@ -47,7 +47,7 @@ class Fault(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Annotated:
+class AnnotatedText:
     """One text of a corpus with its gold mentions, under the corpus's own types.
 
     ``document`` is the corpus's own number of the text; several texts may share it. Mentions are

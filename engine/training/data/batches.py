@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Literal
 
-from engine.training.data.sequences import Sequence_
+from engine.training.data.sequences import TokenSequence
 
 if TYPE_CHECKING:
     import torch
@@ -36,14 +36,14 @@ class MicroBatch:
 
 
 def make_steps(
-    sequences: Iterable[Sequence_], batch_tokens: int, window: int, seed: int
-) -> Iterator[list[Sequence_]]:
+    sequences: Iterable[TokenSequence], batch_tokens: int, window: int, seed: int
+) -> Iterator[list[TokenSequence]]:
     """Group a stream into the batches of whole steps, of about ``batch_tokens`` tokens each.
 
     Sequences are shuffled within windows of ``window``, which bounds the memory: the stream itself
     should come in no telling order.
     """
-    step: list[Sequence_] = []
+    step: list[TokenSequence] = []
     size = 0
     for sequence in _shuffled(sequences, window, Random(seed)):
         step.append(sequence)
@@ -55,9 +55,11 @@ def make_steps(
         yield step
 
 
-def _shuffled(sequences: Iterable[Sequence_], window: int, random: Random) -> Iterator[Sequence_]:
+def _shuffled(
+    sequences: Iterable[TokenSequence], window: int, random: Random
+) -> Iterator[TokenSequence]:
     """Each sequence leaves the window at a random time: its neighbours go apart."""
-    held: list[Sequence_] = []
+    held: list[TokenSequence] = []
     for sequence in sequences:
         if len(held) < window:
             held.append(sequence)
@@ -69,14 +71,14 @@ def _shuffled(sequences: Iterable[Sequence_], window: int, random: Random) -> It
     yield from held
 
 
-def share(step: Sequence[Sequence_], rank: int, workers: int) -> list[Sequence_]:
+def share(step: Sequence[TokenSequence], rank: int, workers: int) -> list[TokenSequence]:
     """One worker's part of a step: each gets sequences of all lengths, about the same tokens.
 
     Where there are more workers than sequences, some get one that is another's, without weight:
     workers wait for each other's gradients, so none may have nothing to do.
     """
     ordered = sorted(step, key=lambda s: len(s.ids))
-    return ordered[rank::workers] or [Sequence_(ordered[0].ids, [0.0] * len(ordered[0].ids))]
+    return ordered[rank::workers] or [TokenSequence(ordered[0].ids, [0.0] * len(ordered[0].ids))]
 
 
 def without_weight(micro: MicroBatch) -> MicroBatch:
@@ -85,7 +87,7 @@ def without_weight(micro: MicroBatch) -> MicroBatch:
 
 
 def lay_out(
-    sequences: Sequence[Sequence_], micro_tokens: int, layout: Layout, pad: int
+    sequences: Sequence[TokenSequence], micro_tokens: int, layout: Layout, pad: int
 ) -> Iterator[MicroBatch]:
     """Tensors of at most ``micro_tokens`` each, padding included (one sequence may be longer).
 
@@ -98,8 +100,8 @@ def lay_out(
         yield from (_tensors([row], pad) for row in _pack(sequences, micro_tokens))
 
 
-def _bucket(sequences: Sequence[Sequence_], micro_tokens: int) -> Iterator[list[Sequence_]]:
-    rows: list[Sequence_] = []
+def _bucket(sequences: Sequence[TokenSequence], micro_tokens: int) -> Iterator[list[TokenSequence]]:
+    rows: list[TokenSequence] = []
     for sequence in sorted(sequences, key=lambda s: -len(s.ids)):
         if rows and _rounded(len(rows[0].ids)) * (len(rows) + 1) > micro_tokens:
             yield rows
@@ -109,9 +111,9 @@ def _bucket(sequences: Sequence[Sequence_], micro_tokens: int) -> Iterator[list[
         yield rows
 
 
-def _pack(sequences: Sequence[Sequence_], micro_tokens: int) -> list[list[Sequence_]]:
+def _pack(sequences: Sequence[TokenSequence], micro_tokens: int) -> list[list[TokenSequence]]:
     """First fit, longest first: close to full, and quick."""
-    rows: list[list[Sequence_]] = []
+    rows: list[list[TokenSequence]] = []
     room: list[int] = []
     for sequence in sorted(sequences, key=lambda s: -len(s.ids)):
         size = len(sequence.ids)
@@ -131,7 +133,7 @@ def _rounded(length: int) -> int:
     return -(-length // 8) * 8
 
 
-def _tensors(rows: Sequence[Sequence[Sequence_]], pad: int) -> MicroBatch:
+def _tensors(rows: Sequence[Sequence[TokenSequence]], pad: int) -> MicroBatch:
     import torch
 
     lengths = [sum(len(s.ids) for s in row) for row in rows]

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from engine.checkpoints.tokenizer import load_tokenizer
-from engine.training.data.sequences import ExampleEncoder, Sequence_, TextEncoder, stable_seed
+from engine.training.data.sequences import ExampleEncoder, TextEncoder, TokenSequence, stable_seed
 from engine.training.data.variation import Lexicon, cut_words, replace_names, set_apart
 from schemas.configs.finetune import TuningStage
 from schemas.spans import TypedSpan
@@ -57,7 +57,7 @@ class EncodeExamples:
             self.task, load_tokenizer(self.tokenizer), self.stop, tuning.prompt_weight,
             tuning.marker_weight,
         )  # fmt: skip
-        found: list[Sequence_] = []
+        found: list[TokenSequence] = []
         for row in rows.to_pylist():
             name = (row["corpus"], row["document"], row["part"], row["form"])
             random = Random(stable_seed(self.seed, epoch, *name))
@@ -109,13 +109,13 @@ class EncodeTexts:
     def __call__(self, rows: pa.Table, epoch: int) -> pa.Table:
         """See :data:`Encode`."""
         encoder = TextEncoder(load_tokenizer(self.tokenizer), self.max_tokens, self.restore)
-        found: list[Sequence_] = []
+        found: list[TokenSequence] = []
         for text in rows["text"].to_pylist():
             found += encoder.encode(text, stable_seed(self.seed, epoch, text))
         return _to_table(found)
 
 
-def stream(folder: str, encode: Encode) -> Iterator[Sequence_]:
+def stream(folder: str, encode: Encode) -> Iterator[TokenSequence]:
     """All sequences of epoch after epoch, without end, by pyarrow alone."""
     dataset = ds.dataset(sorted(map(str, Path(folder).glob("*.parquet"))))
     for epoch in count():
@@ -123,7 +123,7 @@ def stream(folder: str, encode: Encode) -> Iterator[Sequence_]:
             yield from _from_table(encode(pa.Table.from_batches([batch]), epoch))
 
 
-def stream_by_ray(folder: str, encode: Encode) -> Iterator[Sequence_]:
+def stream_by_ray(folder: str, encode: Encode) -> Iterator[TokenSequence]:
     """The same as :func:`stream`, read and encoded by Ray Data's tasks while the model learns.
 
     A file at a time, and one ahead: a dataset whose reader is slow keeps its executor turning
@@ -158,7 +158,7 @@ def _read_lexicon(path: str, form: str) -> Lexicon:
     return names
 
 
-def _to_table(sequences: Sequence[Sequence_]) -> pa.Table:
+def _to_table(sequences: Sequence[TokenSequence]) -> pa.Table:
     columns = ([s.ids for s in sequences], [s.weights for s in sequences])
     return pa.table(
         [pa.array(c, f.type) for c, f in zip(columns, SEQUENCE_SCHEMA, strict=True)],
@@ -166,6 +166,6 @@ def _to_table(sequences: Sequence[Sequence_]) -> pa.Table:
     )
 
 
-def _from_table(table: pa.Table) -> Iterator[Sequence_]:
+def _from_table(table: pa.Table) -> Iterator[TokenSequence]:
     for ids, weights in zip(table["ids"].to_pylist(), table["weights"].to_pylist(), strict=True):
-        yield Sequence_(ids, weights)
+        yield TokenSequence(ids, weights)

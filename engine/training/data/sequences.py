@@ -19,7 +19,7 @@ from schemas.task import Task
 
 
 @dataclass(frozen=True, slots=True)
-class Sequence_:
+class TokenSequence:
     """Token ids and, for each, the weight of predicting it; the first is never predicted."""
 
     ids: list[int]
@@ -61,7 +61,9 @@ class ExampleEncoder:
             return [(n,) for n in names]
         return [c for size in range(1, len(names) + 1) for c in combinations(names, size)]
 
-    def encode(self, text: str, mentions: Sequence[TypedSpan], asked: Sequence[str]) -> Sequence_:
+    def encode(
+        self, text: str, mentions: Sequence[TypedSpan], asked: Sequence[str]
+    ) -> TokenSequence:
         """Prompt and answer for one text; of nested mentions of a type the outermost is taught.
 
         Where the text holds :data:`CUT`, no token of prompt or answer reaches over it.
@@ -78,7 +80,7 @@ class ExampleEncoder:
         weights += [self._weight_of.get(i, 1.0) for i in answer]
         # What the template says is the same every time: there is nothing to learn in it.
         weights[: len(before) + 1] = [0.0] * (len(before) + 1)
-        return Sequence_([*prompt, *answer], weights)
+        return TokenSequence([*prompt, *answer], weights)
 
     def _answer(self, text: str, mentions: Sequence[TypedSpan]) -> list[int]:
         pieces = self._codec.encode(text, mentions).split(CUT)
@@ -119,7 +121,7 @@ class TextEncoder:
             tokenizer.encode_template(t)[0] for t in TEXT_TOKENS
         )
 
-    def encode(self, text: str, seed: int) -> Iterator[Sequence_]:
+    def encode(self, text: str, seed: int) -> Iterator[TokenSequence]:
         """All passages of a text, each of at most ``max_tokens``; the same for the same seed."""
         random = Random(seed)
         encoding = self._tokenizer.encode_texts([text])[0]
@@ -146,9 +148,9 @@ class TextEncoder:
                 yield self._with_blanks(passage, [c - begin for c in cut if c <= end], random)
             else:
                 weights = [0.0] + [1.0] * (len(passage) + 1)
-                yield Sequence_([self._start, *passage, self._stop], weights)
+                yield TokenSequence([self._start, *passage, self._stop], weights)
 
-    def _with_blanks(self, passage: list[int], words: list[int], random: Random) -> Sequence_:
+    def _with_blanks(self, passage: list[int], words: list[int], random: Random) -> TokenSequence:
         prompt: list[int] = []
         i = 0
         while i < len(words) - 1:
@@ -160,7 +162,7 @@ class TextEncoder:
                 i += 1
         ids = [self._start, *prompt, self._sep, *passage, self._stop]
         weights = [0.0] + [0.5] * len(prompt) + [0.0] + [1.0] * (len(passage) + 1)
-        return Sequence_(ids, weights)
+        return TokenSequence(ids, weights)
 
 
 def stable_seed(*parts: object) -> int:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.corpora.examples import UNKNOWN, Built, Unit, build_examples, to_table
-from engine.corpora.formats.texts import REASONS, Annotated, Fault
+from engine.corpora.formats.texts import REASONS, AnnotatedText, Fault
 from engine.corpora.types import parse_type_map
 from schemas.errors import UsageError
 from schemas.examples import EXAMPLES_SCHEMA
@@ -18,15 +18,15 @@ TYPES = "D=disease,X="
 
 def citation(
     *mentions: TypedSpan, faults: tuple[Fault, ...] = (), document: str = "7", text: str = TEXT
-) -> Annotated:
-    return Annotated(document, "p", text, sorted(mentions), "citation", 7, 12, list(faults))
+) -> AnnotatedText:
+    return AnnotatedText(document, "p", text, sorted(mentions), "citation", 7, 12, list(faults))
 
 
-def line(text: str, *mentions: TypedSpan, document: str = "f:1") -> Annotated:
-    return Annotated(document, "p", text, list(mentions), "sentence")
+def line(text: str, *mentions: TypedSpan, document: str = "f:1") -> AnnotatedText:
+    return AnnotatedText(document, "p", text, list(mentions), "sentence")
 
 
-def build(*items: Annotated | Fault, split: str = "train", unit: Unit = "sentence") -> Built:
+def build(*items: AnnotatedText | Fault, split: str = "train", unit: Unit = "sentence") -> Built:
     built = build_examples([(split, i) for i in items], parse_type_map(TYPES), unit)
     check(built)
     return built
@@ -176,7 +176,7 @@ def test_an_unknown_split_is_quarantined() -> None:
 
 def test_an_empty_text_is_no_example() -> None:
     for unit in ("sentence", "citation"):
-        built = build(Annotated("7", "p", "", [], "citation", 7, 0), unit=unit, split="test")
+        built = build(AnnotatedText("7", "p", "", [], "citation", 7, 0), unit=unit, split="test")
         assert texts(built) == []
         assert [q.reason for q in built.quarantined] == ["malformed text"]
 
@@ -201,7 +201,7 @@ def test_to_table() -> None:
 
 
 @st.composite
-def anything(draw: st.DrawFn) -> Annotated:
+def anything(draw: st.DrawFn) -> AnnotatedText:
     text = "".join(
         draw(st.lists(st.sampled_from(["Gout. ", "𝒜 ", "flu\n", ". ", "A"]), max_size=9))
     )
@@ -213,12 +213,13 @@ def anything(draw: st.DrawFn) -> Annotated:
         for _ in range(draw(st.integers(0, 1)))
     ]
     title = draw(st.integers(0, len(text)))
-    return Annotated(draw(st.sampled_from("ab")), "p", text, sorted(mentions), "citation", 7, title,
-                     faults)  # fmt: skip
+    return AnnotatedText(
+        draw(st.sampled_from("ab")), "p", text, sorted(mentions), "citation", 7, title, faults
+    )
 
 
 @given(st.lists(st.tuples(st.sampled_from(["train", "dev", "test"]), anything()), max_size=4))
-def test_whatever_comes_is_accounted_for(items: list[tuple[str, Annotated]]) -> None:
+def test_whatever_comes_is_accounted_for(items: list[tuple[str, AnnotatedText]]) -> None:
     for unit in ("sentence", "citation"):
         built = build_examples(items, parse_type_map(TYPES), unit)
         check(built)

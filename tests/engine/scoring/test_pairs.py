@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.scoring.pairs import read_pairs
+from engine.scoring.pairs import read_pairs, score_pairs
 from schemas.errors import UsageError
 
 GOLD = """\
@@ -102,6 +102,37 @@ def test_formats_may_not_differ_and_an_empty_file_has_none(files: tuple[Path, Pa
     assert "is PubTator, " in fault(gold, predictions)
     predictions.write_text("\n")
     assert fault(gold, predictions).endswith("is empty; expected PubTator or IOB")
+    assert "cannot be read" in fault(gold, gold.parent)
+
+
+@pytest.mark.parametrize(
+    ("line", "title"),
+    [
+        ('<?xml version="1.0"?>', "BioC XML"),
+        ('{"documents": []}', "BioC JSON"),
+        ("We gave <mark>aspirin</mark> .", "text with <mark>"),
+    ],
+)
+def test_another_format_is_named(files: tuple[Path, Path], line: str, title: str) -> None:
+    gold, predictions = files
+    predictions.write_text(line + "\n")
+    expected = f"{predictions}: is {title}; expected PubTator or IOB"
+    assert fault(gold, predictions) == fault(predictions, gold) == expected
+
+
+# Counts
+
+
+def test_every_type_of_either_file_is_scored_unless_narrowed(files: tuple[Path, Path]) -> None:
+    found = read_pairs(*map(str, files))
+    rows = {r.entity_type: r.scores["exact"].counts for r in score_pairs(found).rows(0)}
+    assert rows == {None: (2, 1, 1), "Chemical": (1, 1, 0), "Disease": (1, 0, 1)}
+    (row,) = score_pairs(found, ["Disease"]).rows(0)
+    assert (row.corpus, row.entity_type, row.scores["exact"].counts) == (
+        "gold.txt", "Disease", (1, 0, 1)
+    )  # fmt: skip
+    with pytest.raises(UsageError, match=r"unknown entity type x; .* have Chemical, Disease"):
+        score_pairs(found, ["Disease", "x"])
 
 
 # IOB
@@ -116,7 +147,7 @@ def write(folder: Path, gold: str, predicted: str) -> tuple[Path, Path]:
 def test_sentences_are_matched_by_order(tmp_path: Path) -> None:
     gold = "a\tB-x\nb\tI-x\n\n\n\nc\tO\n"
     predicted = "a\tI-x\nb\tI-x\n\nc\tI-x"
-    assert pairs(*write(tmp_path, gold, predicted)) == {"g.iob:1": (1, 1), "g.iob:6": (0, 1)}
+    assert pairs(*write(tmp_path, gold, predicted)) == {"g:1": (1, 1), "g:6": (0, 1)}
 
 
 @pytest.mark.parametrize(

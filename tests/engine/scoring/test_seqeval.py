@@ -11,7 +11,7 @@ from seqeval.metrics import classification_report, f1_score
 from seqeval.metrics.sequence_labeling import get_entities, precision_recall_fscore_support
 
 from engine.corpora.formats.iob import read_iob
-from engine.corpora.formats.texts import Annotated
+from engine.corpora.formats.texts import AnnotatedText
 from engine.scoring.scores import Counts, Tally
 from schemas.spans import TypedSpan
 
@@ -48,7 +48,7 @@ def read(tags: Sequence[str]) -> list[TypedSpan]:
         assert found == []
         return []
     (sentence,) = found
-    assert isinstance(sentence, Annotated) and not sentence.faults
+    assert isinstance(sentence, AnnotatedText) and not sentence.faults
     return sentence.mentions
 
 

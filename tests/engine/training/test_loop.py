@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from engine.training.data.batches import Layout, MicroBatch, lay_out, make_steps, share
-from engine.training.data.sequences import Sequence_
-from engine.training.loop import Figures, State, learning_rate, train
+from engine.training.data.sequences import TokenSequence
+from engine.training.loop import State, StepFigures, learning_rate, train
 from schemas.configs.finetune import Optimisation
 
 PAD = 3
@@ -38,14 +38,14 @@ def new_model(seed: int = 0) -> Any:
     return LlamaForCausalLM(config)
 
 
-def make_sequences(count: int, seed: int = 0) -> list[Sequence_]:
+def make_sequences(count: int, seed: int = 0) -> list[TokenSequence]:
     """Prompts without weight and answers with, of many lengths."""
     random = Random(seed)
     found = []
     for _ in range(count):
         prompt, answer = random.randint(1, 30), random.randint(1, 30)
         ids = [random.randrange(4, 64) for _ in range(prompt + answer)]
-        found.append(Sequence_(ids, [0.0] * prompt + [random.choice([0.5, 1.0])] * answer))
+        found.append(TokenSequence(ids, [0.0] * prompt + [random.choice([0.5, 1.0])] * answer))
     return found
 
 
@@ -59,15 +59,15 @@ def optimisation(**changes: Any) -> Optimisation:
 
 def tune(
     model: Any,
-    steps: Sequence[list[Sequence_]],
+    steps: Sequence[list[TokenSequence]],
     settings: Optimisation,
     state: State | None = None,
     states: dict[int, State] | None = None,
-) -> list[Figures]:
+) -> list[StepFigures]:
     """The figures of each step; ``states`` is filled with copies of all states."""
     seen = []
 
-    def on_step(figures: Figures, make_state: Any) -> None:
+    def on_step(figures: StepFigures, make_state: Any) -> None:
         seen.append(figures)
         if states is not None:
             states[figures.step] = copy.deepcopy(make_state())
@@ -76,7 +76,7 @@ def tune(
     return seen
 
 
-def make_some_steps(settings: Optimisation) -> list[list[Sequence_]]:
+def make_some_steps(settings: Optimisation) -> list[list[TokenSequence]]:
     return list(make_steps(make_sequences(80), settings.batch_tokens, settings.window, 0))
 
 
@@ -94,7 +94,9 @@ def gradients(model: Any, micros: Sequence[MicroBatch]) -> tuple[float, dict[str
     return loss, {n: p.grad.clone() for n, p in model.named_parameters()}
 
 
-def one_by_one(model: Any, sequences: Sequence[Sequence_]) -> tuple[float, dict[str, torch.Tensor]]:
+def one_by_one(
+    model: Any, sequences: Sequence[TokenSequence]
+) -> tuple[float, dict[str, torch.Tensor]]:
     """The same by nothing of ours: a sequence at a time, its loss written out."""
     model.train()
     model.zero_grad()
@@ -180,7 +182,7 @@ def test_a_state_of_another_model_is_refused() -> None:
 def test_a_step_without_anything_to_predict_moves_nothing() -> None:
     model = new_model()
     settings = optimisation(steps=2, weight_decay=0.0)
-    mute = [Sequence_(s.ids, [0.0] * len(s.ids)) for s in make_sequences(3)]
+    mute = [TokenSequence(s.ids, [0.0] * len(s.ids)) for s in make_sequences(3)]
     figures = tune(model, [mute, make_sequences(5)], settings)
     assert figures[0].loss == figures[0].gradient == 0
     assert 0 < figures[1].loss < 10

@@ -10,8 +10,8 @@ import torch
 from pydantic import ValidationError
 
 from engine.training.data.batches import lay_out, share
-from engine.training.data.sequences import Sequence_
-from engine.training.loop import Figures, Place, State, train
+from engine.training.data.sequences import TokenSequence
+from engine.training.loop import Place, State, StepFigures, train
 from engine.training.model import add_adapter
 from engine.training.resume import read_state, write_state
 from schemas.configs.finetune import FinetuneConfig, Lora, Optimisation
@@ -54,9 +54,9 @@ def follow(rank: int, folder: Path, before: int | None = None, **scenario: Any) 
     """One worker through one scenario; the first writes down what it saw."""
     model = make_model(**scenario)
     state = read_state(folder / f"before {before}") if before else None
-    seen: list[Figures] = []
+    seen: list[StepFigures] = []
 
-    def on_step(figures: Figures, make_state: Callable[[], State]) -> None:
+    def on_step(figures: StepFigures, make_state: Callable[[], State]) -> None:
         seen.append(figures)
         made = make_state()
         if rank == 0:
@@ -162,7 +162,7 @@ def test_muon_wants_whole_matrices() -> None:
 
 
 def test_a_sequence_without_weight_keeps_a_worker_company() -> None:
-    alone = [Sequence_([5, 6, 7], [0.0, 1.0, 1.0])]
+    alone = [TokenSequence([5, 6, 7], [0.0, 1.0, 1.0])]
     mute = share(alone, 1, 2)
     assert [s.ids for s in mute] == [[5, 6, 7]]
     assert not any(mute[0].weights)

@@ -11,11 +11,11 @@ import pytest
 from bioc import biocjson, biocxml
 
 from engine.corpora.formats.bioc import read_bioc_json, read_bioc_xml
-from engine.corpora.formats.texts import REASONS, Annotated, Fault
+from engine.corpora.formats.texts import REASONS, AnnotatedText, Fault
 from schemas.errors import DamagedSource
 from schemas.spans import TypedSpan
 
-Item = Annotated | Fault
+Item = AnnotatedText | Fault
 Passage = tuple[str, int, str]
 Mention = tuple[int, int, str, str]
 """Offset, length, text, type."""
@@ -48,7 +48,7 @@ def read_both(*documents: bioc.BioCDocument) -> list[Item]:
     plain = list(read_bioc_json(io.BytesIO(biocjson.dumps(collection).encode())))
     assert xml == plain
     for item in xml:
-        for fault in item.faults if isinstance(item, Annotated) else [item]:
+        for fault in item.faults if isinstance(item, AnnotatedText) else [item]:
             assert fault.reason in REASONS
     return xml
 
@@ -59,7 +59,7 @@ CITATION = [("title", 0, "Göut & <flu>"), ("abstract", 13, "Gout is rare.")]
 def test_title_and_abstract_are_a_citation() -> None:
     found = read_both(document(CITATION, (0, 4, "Göut", "Disease"), (13, 4, "Gout", "Disease")))
     assert found == [
-        Annotated(
+        AnnotatedText(
             "7", "document 7", "Göut & <flu> Gout is rare.",
             [TypedSpan(0, 4, "Disease"), TypedSpan(13, 17, "Disease")], "citation", 7, 12,
         )
@@ -69,7 +69,7 @@ def test_title_and_abstract_are_a_citation() -> None:
 def test_offsets_are_shifted_to_our_layout() -> None:
     passages = [("front", 100, "Gout"), ("abstract", 200, "A."), ("abstract", 300, "Flu.")]
     (found,) = read_both(document(passages, (300, 3, "Flu", "D")))
-    assert isinstance(found, Annotated)
+    assert isinstance(found, AnnotatedText)
     assert (found.text, found.title_length) == ("Gout A. Flu.", 4)
     assert found.mentions == [TypedSpan(8, 11, "D")]
 
@@ -78,16 +78,17 @@ def test_other_passages_are_texts_of_their_own() -> None:
     passages = [("title", 0, "Gout"), ("abstract", 5, "A."), ("title_1", 10, "Methods"),
                 ("paragraph", 20, "Flu."), ("paragraph", 30, " ")]  # fmt: skip
     found = read_both(document(passages, (20, 3, "Flu", "D")))
-    assert [(i.document, i.text, i.title_length) for i in found if isinstance(i, Annotated)] == [
+    texts = [i for i in found if isinstance(i, AnnotatedText)]
+    assert [(t.document, t.text, t.title_length) for t in texts] == [
         ("7", "Gout A.", 4), ("7", "Methods", 7), ("7", "Flu.", 4),
     ]  # fmt: skip
-    assert isinstance(found[2], Annotated)
+    assert isinstance(found[2], AnnotatedText)
     assert found[2].mentions == [TypedSpan(0, 3, "D")]
 
 
 def test_an_empty_title() -> None:
     (found,) = read_both(document([("title", 0, ""), ("abstract", 1, "Gout.")]))
-    assert isinstance(found, Annotated)
+    assert isinstance(found, AnnotatedText)
     assert (found.text, found.title_length) == (" Gout.", 0)
 
 
@@ -103,7 +104,7 @@ def test_passages_made_of_sentences() -> None:
     annotation.add_location(bioc.BioCLocation(17, 3))
     made.passages[0].sentences[1].add_annotation(annotation)
     (found,) = read_both(made)
-    assert isinstance(found, Annotated)
+    assert isinstance(found, AnnotatedText)
     assert (found.text, found.mentions) == ("Gout.  Flu.", [TypedSpan(7, 10, "D")])
 
 
@@ -120,7 +121,7 @@ def test_a_mention_that_does_not_fit(
     mention: Mention, reason: str, fatal: bool, message: str
 ) -> None:
     (found,) = read_both(document(CITATION, mention))
-    assert isinstance(found, Annotated)
+    assert isinstance(found, AnnotatedText)
     (fault,) = found.faults
     assert (fault.place, fault.reason, fault.fatal) == ("document 7, annotation 0", reason, fatal)
     assert message in fault.found
@@ -130,14 +131,14 @@ def test_a_mention_of_several_pieces() -> None:
     made = document(CITATION, (13, 4, "Gout rare", "D"))
     made.passages[1].annotations[0].add_location(bioc.BioCLocation(21, 4))
     (found,) = read_both(made)
-    assert isinstance(found, Annotated)
+    assert isinstance(found, AnnotatedText)
     assert [f.reason for f in found.faults] == ["discontinuous mention"]
     assert (found.mentions, found.unplaced) == ([], 1)
 
 
 def test_a_mention_given_twice() -> None:
     (found,) = read_both(document(CITATION, *[(13, 4, "Gout", "D")] * 2))
-    assert isinstance(found, Annotated)
+    assert isinstance(found, AnnotatedText)
     assert [f.reason for f in found.faults] == ["repeated mention"]
     assert (len(found.mentions), found.unplaced) == (1, 1)
 
@@ -158,7 +159,7 @@ PLAIN: dict[str, Any] = {"id": "7", "passages": [{"offset": 0, "text": "Gout", "
 def test_a_mention_without_type_or_place(annotation: object) -> None:
     passages = [PLAIN["passages"][0] | {"annotations": [annotation]}]
     (found,) = read_bioc_json(io.BytesIO(json.dumps(PLAIN | {"passages": passages}).encode()))
-    assert isinstance(found, Annotated)
+    assert isinstance(found, AnnotatedText)
     assert [(f.reason, f.fatal) for f in found.faults] == [("malformed mention", True)]
 
 
@@ -177,7 +178,7 @@ def test_a_mention_without_type_or_place(annotation: object) -> None:
 def test_a_document_without_text(broken: object) -> None:
     data = json.dumps({"documents": [broken, PLAIN]}).encode()
     bad, good = read_bioc_json(io.BytesIO(data))
-    assert isinstance(bad, Fault) and isinstance(good, Annotated)
+    assert isinstance(bad, Fault) and isinstance(good, AnnotatedText)
     assert bad.reason == "malformed text"
 
 
@@ -201,7 +202,7 @@ def test_no_bioc(reader: Callable[..., Any], data: bytes) -> None:
 
 def test_zipped() -> None:
     (found,) = read_bioc_json(io.BytesIO(gzip.compress(json.dumps(PLAIN).encode())))
-    assert isinstance(found, Annotated)
+    assert isinstance(found, AnnotatedText)
 
 
 def test_entities_are_not_fetched(tmp_path: Any) -> None:

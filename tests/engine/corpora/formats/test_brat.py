@@ -3,21 +3,21 @@
 import pytest
 
 from engine.corpora.formats.brat import read_brat
-from engine.corpora.formats.texts import Annotated, Fault
+from engine.corpora.formats.texts import AnnotatedText, Fault
 from schemas.spans import Span, TypedSpan
 
 TEXT = "Gout and flu\nGout of left and\nright knee.\n"
 
 
-def one(annotations: str, text: str = TEXT, name: str = "a/7") -> Annotated:
+def one(annotations: str, text: str = TEXT, name: str = "a/7") -> AnnotatedText:
     (found,) = read_brat(name, text.encode(), annotations.encode())
-    assert isinstance(found, Annotated)
+    assert isinstance(found, AnnotatedText)
     return found
 
 
 def test_line_ends_become_spaces() -> None:
     found = one("T1\tDisease 0 4\tGout\r\nT2\tDisease 26 29;30 35\tand right\n")
-    assert found == Annotated(
+    assert found == AnnotatedText(
         "a/7",
         "a/7.txt",
         "Gout and flu Gout of left and right knee.",
@@ -76,7 +76,7 @@ def test_files_that_hold_no_text() -> None:
 
 def test_bad_bytes_in_the_annotations() -> None:
     (found,) = read_brat("n", TEXT.encode(), b"T1\tDisease 0 4\tG\xf6ut\n")
-    assert isinstance(found, Annotated)
+    assert isinstance(found, AnnotatedText)
     assert [(f.place, f.reason, f.fatal) for f in found.faults] == [
         ("n.ann, line 1", "not UTF-8", True)
     ]

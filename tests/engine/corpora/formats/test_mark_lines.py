@@ -8,32 +8,32 @@ from hypothesis import strategies as st
 
 from engine.codecs.mark import encode
 from engine.corpora.formats.mark_lines import read_marked
-from engine.corpora.formats.texts import REASONS, Annotated, Fault
+from engine.corpora.formats.texts import REASONS, AnnotatedText, Fault
 from engine.corpora.types import UNTYPED
 from schemas.spans import TypedSpan
 
 
-def read(text: str, tokenised: bool = False) -> list[Annotated | Fault]:
+def read(text: str, tokenised: bool = False) -> list[AnnotatedText | Fault]:
     return list(read_marked(io.BytesIO(text.encode()), "file", tokenised))
 
 
-def one(line: str, tokenised: bool = False) -> Annotated:
+def one(line: str, tokenised: bool = False) -> AnnotatedText:
     (found,) = read(line, tokenised)
-    assert isinstance(found, Annotated)
+    assert isinstance(found, AnnotatedText)
     assert all(f.reason in REASONS for f in found.faults)
     return found
 
 
 def test_a_line_is_a_sentence() -> None:
     first, second = read("<mark>Gout</mark> in <mark>T - cell</mark>s . \n\nNone here.\n")
-    assert first == Annotated(
+    assert first == AnnotatedText(
         "file:1",
         "line 1",
         "Gout in T - cells .",
         [TypedSpan(0, 4, UNTYPED), TypedSpan(8, 16, UNTYPED)],
         "sentence",
     )
-    assert isinstance(second, Annotated)
+    assert isinstance(second, AnnotatedText)
     assert (second.document, second.text, second.mentions) == ("file:3", "None here.", [])
 
 
@@ -87,7 +87,7 @@ def test_bad_bytes() -> None:
     found = list(read_marked(io.BytesIO(b"<mark>na\xefve</mark>\nfine"), "f", False))
     assert isinstance(found[0], Fault)
     assert (found[0].place, found[0].reason) == ("line 1", "not UTF-8")
-    assert isinstance(found[1], Annotated)
+    assert isinstance(found[1], AnnotatedText)
 
 
 @given(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.corpora.formats.pubtator import read_pubtator
-from engine.corpora.formats.texts import REASONS, Annotated, Fault
+from engine.corpora.formats.texts import REASONS, AnnotatedText, Fault
 from engine.views.export import write
 from schemas.annotations import MENTION
 from schemas.citation import lay_out_text
@@ -22,17 +22,17 @@ def block(*mentions: str, head: str = f"7|t|{TITLE}\n7|a|{ABSTRACT}\n") -> str:
     return head + "".join(m.replace(" ", "\t", 4) + "\n" for m in mentions) + "\n"
 
 
-def read(text: str | bytes) -> list[Annotated | Fault]:
+def read(text: str | bytes) -> list[AnnotatedText | Fault]:
     found = list(read_pubtator(io.BytesIO(text.encode() if isinstance(text, str) else text)))
     for item in found:
-        for fault in item.faults if isinstance(item, Annotated) else [item]:
+        for fault in item.faults if isinstance(item, AnnotatedText) else [item]:
             assert fault.reason in REASONS
     return found
 
 
-def one(text: str | bytes) -> Annotated:
+def one(text: str | bytes) -> AnnotatedText:
     (found,) = read(text)
-    assert isinstance(found, Annotated)
+    assert isinstance(found, AnnotatedText)
     return found
 
 
@@ -40,7 +40,7 @@ def test_a_block_is_a_citation() -> None:
     found = one(
         block("7 9 12 flu Disease\tD1", "7 0 4 Gout Disease", "7 13 17 Gout Disease\tD2\tx")
     )
-    assert found == Annotated(
+    assert found == AnnotatedText(
         "7",
         "line 1, document 7",
         f"{TITLE} {ABSTRACT}",
@@ -64,7 +64,7 @@ def test_a_block_is_a_citation() -> None:
 def test_layout(head: str, text: str | None, title_length: int | None) -> None:
     found = read(block(head=head))
     if text is not None:
-        assert isinstance(found[0], Annotated)
+        assert isinstance(found[0], AnnotatedText)
         assert (found[0].text, found[0].title_length) == (text, title_length)
     else:  # the abstract alone is no block, and the title is one of its own
         assert isinstance(found[0], Fault)
@@ -72,7 +72,7 @@ def test_layout(head: str, text: str | None, title_length: int | None) -> None:
 
 def test_blocks_without_an_empty_line_between() -> None:
     found = read("1|t|A\n1|a|B\n2|t|C\n2|a|D\n2\t0\t1\tC\tGene\n")
-    assert [i.document for i in found if isinstance(i, Annotated)] == ["1", "2"]
+    assert [i.document for i in found if isinstance(i, AnnotatedText)] == ["1", "2"]
 
 
 def test_a_number_that_is_no_pmid() -> None:
@@ -130,7 +130,7 @@ def test_a_mention_given_twice() -> None:
 def test_bytes_that_are_no_text_make_the_block_fatal() -> None:
     text = block("7 0 4 Gout Disease").encode().replace(b"rare", b"r\xe4re")
     fault = read(text)[0]
-    assert isinstance(fault, Annotated)
+    assert isinstance(fault, AnnotatedText)
     assert [(f.place, f.reason, f.fatal) for f in fault.faults if f.reason == "not UTF-8"] == [
         ("line 2, document 7", "not UTF-8", True)
     ]
@@ -183,5 +183,5 @@ def test_what_we_export_is_read_back(rows: list[tuple[int, str, int, list[TypedS
     assert [
         (i.pmid, i.text, i.title_length, i.mentions, i.faults)
         for i in found
-        if isinstance(i, Annotated)
+        if isinstance(i, AnnotatedText)
     ] == [(*row, []) for row in rows]

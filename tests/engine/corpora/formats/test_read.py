@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.corpora.formats.read import read_corpus
-from engine.corpora.formats.texts import Annotated
+from engine.corpora.formats.read import first_line, read_corpus, tell_format
+from engine.corpora.formats.texts import AnnotatedText
 from schemas.errors import UsageError
 
 PUBTATOR = "7|t|Gout\n7|a|Flu.\n7\t0\t4\tGout\tDisease\n"
@@ -17,7 +17,7 @@ ANN = "T1\tDisease 0 4\tGout\n"
 
 
 def texts(file: Path | str, form: str | None = None) -> list[str]:
-    return [i.text for i in read_corpus(str(file), form, False) if isinstance(i, Annotated)]
+    return [i.text for i in read_corpus(str(file), form, False) if isinstance(i, AnnotatedText)]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_brat_is_pairs_of_files(tmp_path: Path) -> None:
         (tmp_path / f"{name}.txt").write_text("Gout\nFlu.\n")
         (tmp_path / f"{name}.ann").write_text(ANN)
     (tmp_path / "annotation.conf").write_text("x")
-    found = [i for i in read_corpus(str(tmp_path), None, False) if isinstance(i, Annotated)]
+    found = [i for i in read_corpus(str(tmp_path), None, False) if isinstance(i, AnnotatedText)]
     assert [(i.document, i.pmid, len(i.mentions)) for i in found] == [("7", 7, 1), ("sub/8", 8, 1)]
     assert texts(tmp_path / "7.ann") == texts(tmp_path / "7.txt", "brat") == ["Gout Flu."]
 
@@ -94,3 +94,34 @@ def test_a_zip_that_breaks_off(tmp_path: Path, name: str) -> None:
     (tmp_path / f"{name}.gz").write_bytes(data)
     with pytest.raises(UsageError, match=rf"{name}.gz"):
         texts(tmp_path / f"{name}.gz")
+
+
+@pytest.mark.parametrize(
+    ("line", "form"),
+    [
+        ("1|t|Title", "pubtator"),
+        ("T\tNN\tB-Gene", "iob"),
+        ("[ O", "iob"),
+        ("-DOCSTART- -X- O O", "iob"),
+        ('<?xml version="1.0"?>', "bioc-xml"),
+        ("<collection>", "bioc-xml"),
+        ('{"documents": []}', "bioc-json"),
+        ("[", "bioc-json"),
+        ("a <mark>gene</mark> .", "mark"),
+        ("<mark>Gout</mark> hurts", "mark"),
+        ("Some text.", None),
+    ],
+)
+def test_the_format_of_a_first_line(line: str, form: str | None) -> None:
+    assert tell_format(line) == form
+
+
+def test_the_first_line_is_the_first_that_is_not_empty(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    file.write_bytes(gzip.compress(b"\xef\xbb\xbf\n \nna\xefve\nb\n"))
+    assert first_line(str(file)) == "na\ufffdve"
+    file.write_bytes(b"\n")
+    assert first_line(str(file)) is None
+    for missing in (tmp_path, tmp_path / "no"):
+        with pytest.raises(UsageError, match="cannot be read"):
+            first_line(str(missing))

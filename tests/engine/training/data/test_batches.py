@@ -9,25 +9,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.training.data.batches import Layout, MicroBatch, lay_out, make_steps, share
-from engine.training.data.sequences import Sequence_
+from engine.training.data.sequences import TokenSequence
 
 PAD = 3
 LAYOUTS: tuple[Layout, ...] = ("packed", "bucketed")
 
 
 @st.composite
-def any_sequences(draw: st.DrawFn, least: int = 1) -> list[Sequence_]:
+def any_sequences(draw: st.DrawFn, least: int = 1) -> list[TokenSequence]:
     """Ids that never repeat, so that each token is known wherever it lies; any weights."""
     sizes = draw(st.lists(st.integers(1, 40), min_size=least, max_size=25))
     found, first = [], 10
     for size in sizes:
         weights = draw(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=size, max_size=size))
-        found.append(Sequence_(list(range(first, first + size)), weights))
+        found.append(TokenSequence(list(range(first, first + size)), weights))
         first += size + 1
     return found
 
 
-def taught(sequences: Sequence[Sequence_]) -> list[tuple[int, int, float]]:
+def taught(sequences: Sequence[TokenSequence]) -> list[tuple[int, int, float]]:
     """Each token, the one to predict after it, and with what weight; those without are left out."""
     return sorted(
         (s.ids[i], s.ids[i + 1], s.weights[i + 1])
@@ -49,7 +49,7 @@ def taught_by(micro: MicroBatch) -> list[tuple[int, int, float]]:
 @settings(max_examples=40)
 @given(any_sequences(), st.integers(1, 100), st.sampled_from(LAYOUTS))
 def test_every_layout_teaches_every_token_once(
-    sequences: list[Sequence_], micro_tokens: int, layout: Layout
+    sequences: list[TokenSequence], micro_tokens: int, layout: Layout
 ) -> None:
     micros = list(lay_out(sequences, micro_tokens, layout, PAD))
     assert sorted(t for m in micros for t in taught_by(m)) == taught(sequences)
@@ -64,7 +64,7 @@ def test_every_layout_teaches_every_token_once(
 @settings(max_examples=40)
 @given(any_sequences(), st.integers(1, 100))
 def test_positions_begin_anew_with_every_sequence(
-    sequences: list[Sequence_], micro_tokens: int
+    sequences: list[TokenSequence], micro_tokens: int
 ) -> None:
     place = {token: i for s in sequences for i, token in enumerate(s.ids)}
     for m in lay_out(sequences, micro_tokens, "packed", PAD):
@@ -80,13 +80,13 @@ def test_positions_begin_anew_with_every_sequence(
 
 
 def test_packed_rows_are_close_to_full() -> None:
-    sequences = [Sequence_([9] * n, [1.0] * n) for n in range(5, 105)]
+    sequences = [TokenSequence([9] * n, [1.0] * n) for n in range(5, 105)]
     micros = list(lay_out(sequences, 512, "packed", PAD))
     assert len(micros) == 11, "5,450 tokens; 10.6 rows if nothing were lost"
 
 
 def test_a_bucket_holds_neighbours_in_length() -> None:
-    sequences = [Sequence_([9] * n, [1.0] * n) for n in (30, 8, 16, 31, 7, 15)]
+    sequences = [TokenSequence([9] * n, [1.0] * n) for n in (30, 8, 16, 31, 7, 15)]
     shapes = [tuple(m.input_ids.shape) for m in lay_out(sequences, 64, "bucketed", PAD)]
     assert shapes == [(2, 32), (4, 16)]
 
@@ -94,7 +94,7 @@ def test_a_bucket_holds_neighbours_in_length() -> None:
 @settings(max_examples=40)
 @given(any_sequences(), st.integers(1, 200), st.integers(1, 30), st.integers())
 def test_steps_hold_each_sequence_once_and_are_the_same_again(
-    sequences: list[Sequence_], batch_tokens: int, window: int, seed: int
+    sequences: list[TokenSequence], batch_tokens: int, window: int, seed: int
 ) -> None:
     steps = list(make_steps(iter(sequences), batch_tokens, window, seed))
     assert sorted(s.ids for step in steps for s in step) == [s.ids for s in sequences]
@@ -107,14 +107,14 @@ def test_steps_hold_each_sequence_once_and_are_the_same_again(
 def test_steps_are_made_as_they_are_asked_for() -> None:
     def endless() -> Any:
         while True:
-            yield Sequence_([1] * 10, [1.0] * 10)
+            yield TokenSequence([1] * 10, [1.0] * 10)
 
     assert [len(s) for s in islice(make_steps(endless(), 100, 50, 0), 3)] == [10, 10, 10]
 
 
 @settings(max_examples=40)
 @given(any_sequences(), st.integers(1, 6))
-def test_workers_parts_are_the_whole(step: list[Sequence_], workers: int) -> None:
+def test_workers_parts_are_the_whole(step: list[TokenSequence], workers: int) -> None:
     parts = [share(step, rank, workers) for rank in range(workers)]
     assert all(parts), "workers wait for each other: none may have nothing to do"
     assert taught([s for part in parts for s in part]) == taught(step)
@@ -126,7 +126,7 @@ def test_workers_parts_are_the_whole(step: list[Sequence_], workers: int) -> Non
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_sequence_longer_than_a_pass_goes_alone(layout: Layout) -> None:
-    sequences = [Sequence_([9] * n, [1.0] * n) for n in (100, 10, 12)]
+    sequences = [TokenSequence([9] * n, [1.0] * n) for n in (100, 10, 12)]
     micros = list(lay_out(sequences, 32, layout, PAD))
     assert tuple(micros[0].input_ids.shape) == (1, 104)
     assert sum(m.tokens for m in micros) == 122
