@@ -7,14 +7,13 @@ import pyarrow as pa
 from ray.exceptions import RayError
 
 from engine.backends import backend_class
-from engine.checkpoints.load import load_checkpoint
 from engine.runs.cluster import connected, describe_failure
 from engine.runs.figures import Reporter
 from engine.runs.interrupts import Interrupts
 from engine.scoring.comparison import Comparison, to_markdown
 from engine.scoring.gold import read_gold
 from engine.scoring.trial import measure, sample_sources
-from engine.steps.annotator import Annotator, make_annotator
+from engine.steps.annotator import Annotator, annotator_of
 from engine.tables.annotators import current_annotator, restore_annotator
 from engine.tables.rows import count_annotators, sample
 from engine.tables.store import Store
@@ -51,7 +50,7 @@ def run(
         JobError: if the engines failed.
     """
     backend_class(config.backend)
-    new = _annotator(config.checkpoint, config.entity_types)
+    new = annotator_of(config.checkpoint, config.entity_types)
     gold = read_gold(config.corpora, config.split, config.limit) if config.corpora else []
     old, citations = _from_table(config, config.table) if config.table else _from_sources(config)
     kinds = [t for t in new.task.entity_types if t in old.task.entity_types]
@@ -86,15 +85,6 @@ def describe(result: CompareResult) -> str:
     return "\n".join(lines)
 
 
-def _annotator(checkpoint: str, entity_types: list[str] | None) -> Annotator:
-    made = load_checkpoint(checkpoint)
-    task = made.manifest.task
-    try:
-        return make_annotator(made, task if entity_types is None else task.only(entity_types))
-    except ValueError as e:
-        raise UsageError(f"checkpoint {checkpoint}: {e}") from e
-
-
 def _from_table(config: CompareConfig, root: str) -> tuple[Annotator, pa.Table]:
     """The old annotator, and rows of the table, with their mentions if that annotator made them."""
     store = Store(root)
@@ -106,7 +96,7 @@ def _from_table(config: CompareConfig, root: str) -> tuple[Annotator, pa.Table]:
     old = (
         restore_annotator(store, fingerprint)
         if config.against is None
-        else _annotator(config.against, config.entity_types)
+        else annotator_of(config.against, config.entity_types)
     )
     rows = sample(table, fingerprint, config.sample, config.seed)
     own = old.fingerprint == fingerprint
@@ -116,7 +106,7 @@ def _from_table(config: CompareConfig, root: str) -> tuple[Annotator, pa.Table]:
 def _from_sources(config: CompareConfig) -> tuple[Annotator, pa.Table]:
     """The old annotator, and citations drawn from the sources."""
     assert config.against is not None  # CompareConfig demands it where there is no table
-    old = _annotator(config.against, config.entity_types)
+    old = annotator_of(config.against, config.entity_types)
     return old, sample_sources(config.sources, config.sample, config.seed)
 
 

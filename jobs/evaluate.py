@@ -3,20 +3,20 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from ray.exceptions import RayError
 from rich.table import Table
 
 from engine.backends import backend_class
 from engine.checkpoints.fetch import EMBEDDED
-from engine.checkpoints.load import Checkpoint, load_checkpoint
+from engine.checkpoints.load import load_checkpoint
 from engine.runs.cluster import connected, describe_failure
 from engine.runs.figures import Reporter
 from engine.runs.interrupts import Interrupts
+from engine.runs.result import too_many_failed
 from engine.scoring.few_shot import draw_all_shots, few_shot_checkpoint
 from engine.scoring.gold import GoldText, read_gold, types_in_common
 from engine.scoring.pairs import read_pairs, score_pairs
@@ -24,16 +24,14 @@ from engine.scoring.predict import evaluate
 from engine.scoring.report import COLUMNS, cells, jsonable
 from engine.scoring.report import to_markdown as scores_to_markdown
 from engine.scoring.scores import ScoreRow
-from engine.steps.annotator import Annotator, make_annotator
-from engine.steps.prepare import load_prompter
+from engine.steps.annotator import Annotator, annotator_of
+from engine.steps.prepare import check_template
 from schemas.configs.evaluate import EvaluateConfig
 from schemas.configs.load import load_config
-from schemas.errors import JobError, UsageError
+from schemas.errors import Faults, JobError
 from schemas.task import Task
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 @dataclass
@@ -86,7 +84,7 @@ class EvaluateResult:
 
     def exit_code(self, max_failed: float) -> int:
         """0, or 3 if more than a share ``max_failed`` of the texts failed, wholly or in part."""
-        return 3 if self.failed + self.partial > max_failed * max(1, self.texts) else 0
+        return 3 if too_many_failed(self.failed + self.partial, self.texts, max_failed) else 0
 
 
 def run(
@@ -151,33 +149,19 @@ def _score_checkpoint(config: EvaluateConfig, reporter: Reporter, verbose: bool)
 
 def _check(config: EvaluateConfig, stack: ExitStack) -> tuple[Annotator, list[GoldText]]:
     """Everything that can be known to be wrong before anything starts; all faults at once."""
-    faults: list[str] = []
-
-    def attempt(step: Callable[[], T]) -> T | None:
-        try:
-            return step()
-        except (UsageError, ValueError) as e:
-            faults.append(str(e))
-            return None
-
-    gold = attempt(lambda: read_gold(config.corpora, config.split, config.limit))
-    attempt(lambda: backend_class(config.backend))
+    faults = Faults()
+    gold = faults.attempt(lambda: read_gold(config.corpora, config.split, config.limit))
+    faults.attempt(lambda: backend_class(config.backend))
     annotator = None
     if config.few_shot is None:
-        annotator = attempt(lambda: _annotator(load_checkpoint(config.checkpoint), config))
+        annotator = faults.attempt(lambda: annotator_of(config.checkpoint, config.entity_types))
     elif gold is not None:
-        annotator = attempt(lambda: _few_shot_annotator(config, gold, stack))
-    if faults or gold is None or annotator is None:
-        raise UsageError("\n".join(faults))
+        annotator = faults.attempt(lambda: _few_shot_annotator(config, gold, stack))
+    if annotator is not None:
+        faults.attempt(lambda: check_template(annotator))
+    faults.raise_any()
+    assert annotator and gold
     return annotator, gold
-
-
-def _annotator(checkpoint: Checkpoint, config: EvaluateConfig) -> Annotator:
-    task = checkpoint.manifest.task
-    if config.entity_types is not None:
-        task = task.only(config.entity_types)
-    load_prompter(checkpoint.ref, task.model_dump_json())
-    return make_annotator(checkpoint, task)
 
 
 def _few_shot_annotator(
@@ -192,7 +176,7 @@ def _few_shot_annotator(
     examples = read_gold(config.corpora, "train") if config.few_shot else []
     shots = draw_all_shots(task, examples, gold, config.few_shot or 0, config.seed)
     checkpoint = few_shot_checkpoint(config.checkpoint, task, shots)
-    return _annotator(stack.enter_context(checkpoint), config)
+    return annotator_of(stack.enter_context(checkpoint).ref, config.entity_types)
 
 
 def to_table(result: EvaluateResult) -> Table:
