@@ -4,7 +4,6 @@ Enters: what a user named. Leaves: a local directory. Left to others: what is in
 """
 
 import hashlib
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from engine.storage.cache import cache_folder
 from engine.storage.filesystem import filesystem
 from schemas.errors import UsageError
 
@@ -77,8 +77,7 @@ def _download(uri: str) -> Path:
         (f["name"], f["size"], str(f.get("mtime", f.get("LastModified")))) for f in files
     )
     key = hashlib.blake2b(repr(state).encode(), digest_size=12).hexdigest()
-    cache = Path(os.environ.get("PUBMARK_CACHE", "~/.cache/pubmark")).expanduser()
-    target = cache / "checkpoints" / key
+    target = cache_folder() / "checkpoints" / key
     target.parent.mkdir(parents=True, exist_ok=True)
     # One process of a machine fetches, the others wait: weights are gigabytes.
     with FileLock(f"{target}.lock"):
