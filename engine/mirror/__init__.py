@@ -1,1 +1,4 @@
-"""Copying NLM's files: the index, the client, the place they go to, and the run that joins them."""
+"""From NLM's server to files: its index, a patient client, the target, and the run that joins them.
+
+``copying`` is that run; each other module knows one part of the work and none of the rest.
+"""

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, get_args
 
-from engine.mirror.known import State
+from engine.mirror.known import KnownFiles
 from engine.mirror.target import Target
 from engine.sources.nlm import nlm_number
 from engine.sources.shards import Shard, digest_shard
@@ -54,7 +54,7 @@ def _mirror_md5s(folder: str) -> dict[tuple[str, int], str]:
     target = Target(folder)
     known: dict[tuple[str, int], str] = {}
     for kind in get_args(MirrorKind):
-        for name, file in State(target, kind).files.items():
+        for name, file in KnownFiles(target, kind).files.items():
             known[name, file.size] = file.md5
     return known
 
