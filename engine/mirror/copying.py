@@ -24,6 +24,7 @@ from engine.mirror.listing import Listed, folder_url, parse_listing, parse_md5
 from engine.mirror.patience import FetchError
 from engine.mirror.target import Target
 from engine.mirror.threads import work_through
+from schemas.configs.options import MirrorKind, MirrorOptions
 from schemas.errors import JobError, UsageError
 
 logger = logging.getLogger(__name__)
@@ -300,6 +301,30 @@ class Mirror:
                 f"{len(result.fetched):,}", f"{result.to_fetch:,}", len(result.failed),
                 result.bytes / 1e9,
             )  # fmt: skip
+
+
+def mirror_of(
+    options: MirrorOptions, kind: MirrorKind, report: Callable[[Mirrored], None] = lambda _: None
+) -> Mirror:
+    """The mirror that a config describes.
+
+    Raises:
+        UsageError: if no file system knows the target's kind of URI.
+    """
+    client = Client(
+        connections=options.connections,
+        retries=options.retries,
+        backoff_seconds=options.backoff_seconds,
+        timeout_seconds=options.timeout_seconds,
+    )
+    return Mirror(
+        kind,
+        options.source,
+        Target(options.to),
+        client,
+        connections=options.connections,
+        report=report,
+    )
 
 
 def _is_settled(file: Listed, sizes: dict[str, int], known: KnownFile | None) -> bool:
