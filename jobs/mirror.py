@@ -1,37 +1,22 @@
-"""``pubmark mirror``: NLM's files on a disk or in an object store, whole and as published."""
+"""``pubmark mirror``: NLM's files copied to a disk or an object store, whole and as published."""
 
 from collections.abc import Callable
 from typing import Any
 
 from rich.filesize import decimal
 
-from engine.mirror.client import Client
-from engine.mirror.copying import Mirror, Mirrored
-from engine.mirror.target import Target
+from engine.mirror.copying import Mirrored, mirror_of
 from schemas.configs.mirror import MirrorConfig
 
 
 def run(config: MirrorConfig, report: Callable[[Mirrored], None] = lambda _: None) -> Mirrored:
-    """Fetch what the target lacks of one set of files, or has in another version.
+    """Fetch the files of one set that the target lacks, or has in another version.
 
     Raises:
         UsageError: if the source has no such folder, or the target cannot be used.
-        JobError: if the server gives nothing any more, or the target takes nothing.
+        JobError: if the server gives no file any more, or the target cannot be written.
     """
-    client = Client(
-        connections=config.connections,
-        retries=config.retries,
-        backoff_seconds=config.backoff_seconds,
-        timeout_seconds=config.timeout_seconds,
-    )
-    mirror = Mirror(
-        config.kind,
-        config.source,
-        Target(config.to),
-        client,
-        connections=config.connections,
-        report=report,
-    )
+    mirror = mirror_of(config, config.kind, report)
     return mirror.run(limit=config.limit, verify=config.verify, dry_run=config.dry_run)
 
 
@@ -41,7 +26,7 @@ def exit_code(result: Mirrored) -> int:
 
 
 def summary(result: Mirrored) -> dict[str, Any]:
-    """The object that ``--json`` prints; what failed is listed by name, with the cause."""
+    """The object that ``--json`` prints; ``failures`` has the cause by the name of the file."""
     return {
         "listed": result.listed,
         "settled": result.settled,
@@ -55,7 +40,7 @@ def summary(result: Mirrored) -> dict[str, Any]:
 
 
 def describe(result: Mirrored, config: MirrorConfig) -> str:
-    """The result of a run, for a person."""
+    """What a run did, in lines for a person."""
     line = f"{result.listed:,} files listed, {result.settled:,} there already, "
     if config.dry_run:
         size = result.to_fetch_bytes

@@ -77,7 +77,7 @@ def _download(uri: str) -> Path:
         (f["name"], f["size"], str(f.get("mtime", f.get("LastModified")))) for f in files
     )
     key = hashlib.blake2b(repr(state).encode(), digest_size=12).hexdigest()
-    target = cache_folder("checkpoints", key)
+    target = cache_folder() / "checkpoints" / key
     target.parent.mkdir(parents=True, exist_ok=True)
     # One process of a machine fetches, the others wait: weights are gigabytes.
     with FileLock(f"{target}.lock"):

@@ -1,8 +1,8 @@
-"""A polite HTTP client whose downloads go on where they broke off.
+"""A polite HTTP client whose downloads continue where they broke off.
 
-Enters: URLs. Leaves: small bodies, and part files whose md5 agrees. It knows nothing of PubMed, and
-not what becomes of a part. The session itself retries nothing, so that a connection refused, a 503
-and a body that ends early draw on one budget.
+Enters: URLs. Leaves: small bodies, and part files whose md5 agrees. Left to others: what is
+fetched, and what becomes of a part file. The session itself retries nothing, so that a connection
+refused, a 503 and a body that ends early are counted against the same number of attempts.
 """
 
 import re
@@ -20,29 +20,32 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
 from engine.mirror.part import Part
-from engine.mirror.patience import FetchError, Pace, Patience, Trouble
+from engine.mirror.patience import FetchError, Pace, Patience, RetryableError
 
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
 _CONNECT_SECONDS = 15.0
 _MAX_BACKOFF_SECONDS = 60.0
 _MIN_BYTES_PER_SECOND = 1000
-# That a download got so much further shows that trying is worth while: the budget starts anew.
+# A download that has got so much further is worth more attempts: they are counted from 0 again.
 _PROGRESS_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A body, and the URL it came from after redirects."""
+    """A response's body, and the URL that it came from, after redirects."""
 
     url: str
     content: bytes
 
 
 class Client:
-    """One session for some threads. ``retries`` bounds the attempts that bring nothing.
+    """One HTTP session, for ``connections`` threads.
 
-    Proxies, certificates and ``.netrc`` are taken from the environment, as requests does.
+    ``retries`` is how many attempts at a URL in a row may bring nothing before it is given up,
+    ``backoff_seconds`` the unit of the growing pauses between them. A connection on which no byte
+    comes for ``timeout_seconds`` has failed. Proxies, certificates and ``.netrc`` are taken from
+    the environment, as requests does.
     """
 
     def __init__(
@@ -66,14 +69,15 @@ class Client:
         self._session = requests.Session()
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(pool_maxsize=connections, max_retries=0))
-        # identity: what comes is the file as it lies there, of which a Range can ask the rest.
+        # identity: the body is then the file's own bytes, of which a Range can ask for the rest.
         self._session.headers.update({"User-Agent": _user_agent(), "Accept-Encoding": "identity"})
 
     def get(self, url: str) -> Page:
-        """A small body, whole.
+        """Fetch a small body whole.
 
         Raises:
-            FetchError: when it is not there, or attempts are used up.
+            FetchError: if the server does not have it, or no attempt is left.
+            Stopped: if :attr:`pace` is stopped meanwhile.
         """
         patience = Patience(self.pace, url, self._retry)
         while True:
@@ -81,31 +85,33 @@ class Client:
             try:
                 with self._open(url) as response:
                     return Page(response.url, response.content)
-            except (Trouble, requests.RequestException, HTTPError) as e:
+            except (RetryableError, requests.RequestException, HTTPError) as e:
                 patience.spend(e)
 
     def download(self, url: str, path: Path, md5: str, received: Callable[[int], None]) -> bool:
-        """Fetch a URL into a part file, from where that ends, until its digest is ``md5``.
+        """Fetch a URL into the part file at ``path``, from its end on, until its digest is ``md5``.
 
-        ``received`` is told of bytes as they come. False if all came and is something else: the
-        part is then empty. The digest alone decides, whatever length the server announced.
+        ``received`` is called with the number of bytes of each piece. Returns False, with an empty
+        part file, if the whole body came and has another digest. The digest alone decides that,
+        whatever length the server announced.
 
         Raises:
-            FetchError: when it is not there, or attempts are used up.
-            OSError: if the part cannot be written.
+            FetchError: if the server does not have it, or no attempt is left.
+            OSError: if the part file cannot be written.
+            Stopped: if :attr:`pace` is stopped meanwhile.
         """
         patience = Patience(self.pace, url, self._retry)
         with Part(path) as part:
-            furthest = part.size
+            size_then = part.size  # when attempts were last counted from 0
             while part.md5 != md5:
                 self.pace.wait()
                 try:
-                    self._go_on(url, part, received)
-                except (Trouble, requests.RequestException, HTTPError) as e:
+                    self._append_rest(url, part, received)
+                except (RetryableError, requests.RequestException, HTTPError) as e:
                     if part.md5 == md5:
                         break
-                    if part.size >= furthest + _PROGRESS_BYTES:
-                        furthest = part.size
+                    if part.size >= size_then + _PROGRESS_BYTES:
+                        size_then = part.size
                         patience = Patience(self.pace, url, self._retry)
                     patience.spend(e)
                 else:
@@ -115,7 +121,9 @@ class Client:
             part.sync()
         return True
 
-    def _go_on(self, url: str, part: Part, received: Callable[[int], None]) -> None:
+    def _append_rest(self, url: str, part: Part, received: Callable[[int], None]) -> None:
+        """Ask once for what the part lacks, and append what comes; from the start where the server
+        cannot send the rest alone."""
         headers = {}
         if part.size:
             headers["Range"] = f"bytes={part.size}-"
@@ -124,33 +132,34 @@ class Client:
         with self._open(url, headers) as response:
             if response.status_code == 416:
                 part.restart()
-                raise Trouble("has fewer bytes than came before")
+                raise RetryableError("has fewer bytes than came before")
             if response.status_code == 206:
                 span = response.headers.get("Content-Range", "")
                 if not re.match(rf"bytes {part.size}-", span):
                     part.restart()
-                    raise Trouble(f"sent the range {span!r} instead of the one asked for")
-            elif part.size:  # no ranges here, or the file has changed
+                    raise RetryableError(f"sent the range {span!r} instead of the one asked for")
+            elif part.size:  # 200: the server knows no ranges, or the file has changed
                 part.restart()
             part.validator = _validator(response)
-            since, at = time.monotonic(), part.size
+            since, size_then = time.monotonic(), part.size
             while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=False):
                 self.pace.check()
                 part.append(chunk)
                 received(len(chunk))
                 seconds = time.monotonic() - since
                 if seconds >= self._timeout_seconds:
-                    if part.size - at < seconds * _MIN_BYTES_PER_SECOND:
-                        raise Trouble(f"{part.size - at} bytes in {seconds:.0f} s")
-                    since, at = time.monotonic(), part.size
+                    if part.size - size_then < seconds * _MIN_BYTES_PER_SECOND:
+                        raise RetryableError(f"{part.size - size_then} bytes in {seconds:.0f} s")
+                    since, size_then = time.monotonic(), part.size
 
     @contextmanager
     def _open(self, url: str, headers: dict[str, str] | None = None) -> Iterator[requests.Response]:
+        """A response of status 200, 206 or 416, its body not yet read."""
         timeout = (_CONNECT_SECONDS, self._timeout_seconds)
         with self._session.get(url, headers=headers, stream=True, timeout=timeout) as response:
             status = response.status_code
             if status in _RETRIED:
-                raise Trouble(_status_line(response), response.headers.get("Retry-After"))
+                raise RetryableError(_status_line(response), response.headers.get("Retry-After"))
             if status not in (200, 206, 416):
                 barred = status in (401, 403, 407)
                 raise FetchError(_status_line(response), by_server=barred, status=status)
@@ -158,7 +167,7 @@ class Client:
 
 
 def _validator(response: requests.Response) -> str | None:
-    """What If-Range takes: a strong ETag, or the date of the last change."""
+    """The value for If-Range: a strong ETag, else the date of the last change; None if neither."""
     tag = response.headers.get("ETag")
     return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
 

@@ -1,10 +1,13 @@
-"""One run of the mirror: make a target hold what NLM lists. Only this module knows all the others.
+"""One run of a mirror: the target is made to hold the files that NLM's index lists.
 
-A file is settled if the target has it at the size that it had when its md5 agreed, and if the index
-says the same of the file and of its md5 as it said then. If the index says something else, or
-nothing, the md5 is asked for. If the size is unknown or another, the file is hashed. All other
-files are fetched. Files that the index does not list, such as those of earlier years, are left as
-they are.
+Enters: NLM's server, a target. Leaves: whole files in the target, each with its .md5, and what the
+run did. Left to others: each part of the work, to one other module of this wing.
+
+A file is settled, and nothing is asked about it, if the target has it at the size that it had when
+its md5 agreed, and the index's line about it and its md5 is still the same. If the line is another
+or there is none, the file's md5 is fetched. If the size is unknown or another, the file is hashed.
+Every file that turns out to be missing or different is fetched. Files that the index does not list,
+such as those of earlier years, are left as they are.
 """
 
 import logging
@@ -16,29 +19,35 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from engine.mirror.client import Client, Page
-from engine.mirror.known import Known, KnownFiles
+from engine.mirror.known import KnownFile, KnownFiles
 from engine.mirror.listing import Listed, folder_url, parse_listing, parse_md5
 from engine.mirror.patience import FetchError
 from engine.mirror.target import Target
 from engine.mirror.threads import work_through
+from schemas.configs.options import MirrorKind, MirrorOptions
 from schemas.errors import JobError, UsageError
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_DOWNLOADS = 3
-"""A file fails after so many downloads that came whole but with another md5 than published."""
+_ATTEMPTS = 3
+"""A file fails after so many complete downloads that did not have the published md5; the index
+likewise, after so many pages that were cut short or no index."""
 _MAX_GIVEN_UP = 5
-"""After so many files in a row that the server does not give, it is not asked for the rest."""
+"""After so many failures in a row by the server's fault, it is not asked for the other files."""
 _LOG_SECONDS = 60.0
 
 
 @dataclass(slots=True)
 class Mirrored:
-    """What one run did. ``last`` is the last file listed; ``bytes`` is what came over the
-    network for files; ``to_fetch`` and ``to_fetch_bytes`` (as rounded in the index, None where it
-    gives no sizes) are its plan."""
+    """What one run did.
+
+    ``listed`` counts the files in the index, of which ``last`` is the last. ``settled`` of them
+    were there as published. ``to_fetch`` is the number of files that the run had to fetch, and
+    ``to_fetch_bytes`` their size as rounded in the index, None where it gives no sizes.
+    ``fetched`` names those that came, ``failed`` those that did not, with the cause. ``bytes`` is
+    what came over the network for files."""
 
     listed: int = 0
     last: str | None = None
@@ -53,9 +62,9 @@ class Mirrored:
 
 
 class Mirror:
-    """One run over one set of files, ``kind`` of FOLDERS, from ``source`` to ``target``.
+    """One run over one set of files, a ``kind`` of FOLDERS, from the URL ``source`` to ``target``.
 
-    ``report`` is called a few times a second, with the figures so far.
+    ``report`` is called a few times a second, in the caller's thread, with ``result`` so far.
     """
 
     def __init__(
@@ -74,22 +83,23 @@ class Mirror:
         self._client = client
         self._connections = connections
         self._report = report
-        self._counting = threading.Lock()
-        self._in_a_row = 0
+        self._bytes_lock = threading.Lock()
+        self._given_up_in_a_row = 0
         self._logged = time.monotonic()
         self.result = Mirrored()
 
     def run(
         self, *, limit: int | None = None, verify: bool = False, dry_run: bool = False
     ) -> Mirrored:
-        """Fetch what is missing or has changed, by number; at most ``limit`` files.
+        """Fetch the files that are missing or have changed, by number; at most ``limit`` of them.
 
-        ``verify`` hashes every file again; ``dry_run`` stores nothing. A file that cannot be had
-        is noted, and the rest goes on. Ctrl-C ends it with ``interrupted``.
+        ``verify`` hashes every file again; ``dry_run`` writes nothing. A file that cannot be
+        fetched is recorded in ``failed``, and the run goes on with the others. Ctrl-C ends the run
+        with ``interrupted``.
 
         Raises:
             UsageError: if there is no such index, or the target cannot be used.
-            JobError: if the server gives nothing any more, or the target takes nothing.
+            JobError: if the server gives no file any more, or the target cannot be written.
         """
         start = time.monotonic()
         result = self.result
@@ -97,7 +107,7 @@ class Mirror:
             listing = self._list()
             result.listed = len(listing)
             result.last = listing[-1].name if listing else None
-            with nullcontext() if dry_run else self._target.held(f"mirror-{self._kind}"):
+            with nullcontext() if dry_run else self._target.locked(f"mirror-{self._kind}"):
                 self._mirror(listing, limit, verify, dry_run)
         except KeyboardInterrupt:
             result.interrupted = True
@@ -116,46 +126,46 @@ class Mirror:
     ) -> None:
         result = self.result
         sizes = self._target.sizes()
-        state = KnownFiles(self._target, self._kind)
+        known_files = KnownFiles(self._target, self._kind)
 
-        def check(file: Listed) -> Known | None:
-            return self._check(file, sizes, state.files.get(file.name), verify, dry_run)
+        def check(file: Listed) -> KnownFile | None:
+            return self._check(file, sizes, known_files.files.get(file.name), verify, dry_run)
 
-        wanted = [f for f in listing if f.name not in sizes]
-        unsure = []
+        to_fetch = [f for f in listing if f.name not in sizes]
+        to_check = []
         for file in listing:
             if file.name in sizes:
-                if _is_settled(file, sizes, state.files.get(file.name)) and not verify:
+                if _is_settled(file, sizes, known_files.files.get(file.name)) and not verify:
                     result.settled += 1
                 else:
-                    unsure.append(file)
+                    to_check.append(file)
         try:
-            for file, known in self._each(check, unsure):
+            for file, known in self._outcomes(check, to_check):
                 if known is None:
-                    wanted.append(file)
+                    to_fetch.append(file)
                 else:
                     result.settled += 1
-                    state.learn(file.name, known)
+                    known_files.add(file.name, known)
             order = {f.name: i for i, f in enumerate(listing)}
-            wanted = sorted(wanted, key=lambda f: order[f.name])[:limit]
-            result.to_fetch = len(wanted)
-            rounded = [f.bytes for f in wanted if f.bytes is not None]
-            result.to_fetch_bytes = sum(rounded) if len(rounded) == len(wanted) else None
+            to_fetch = sorted(to_fetch, key=lambda f: order[f.name])[:limit]
+            result.to_fetch = len(to_fetch)
+            rounded = [f.bytes for f in to_fetch if f.bytes is not None]
+            result.to_fetch_bytes = sum(rounded) if len(rounded) == len(to_fetch) else None
             if dry_run:
                 return
-            for file, known in self._each(self._fetch, wanted):
+            for file, known in self._outcomes(self._fetch, to_fetch):
                 result.fetched.append(file.name)
-                state.learn(file.name, known)
-                state.save()
+                known_files.add(file.name, known)
+                known_files.save()
         finally:
             if not dry_run:
-                state.save()
+                known_files.save()
 
     def _list(self) -> list[Listed]:
-        """The index; fetched again where it came in part."""
-        for turn in range(_DOWNLOADS):
+        """The files in the index, which is fetched again if it came cut short."""
+        for attempt in range(_ATTEMPTS):
             try:
-                self._client.pace.wait(turn * self._client.backoff_seconds)
+                self._client.pace.wait(attempt * self._client.backoff_seconds)
                 page = self._client.get(self._url)
                 listing = parse_listing(page.content, page.url)
             except FetchError as e:
@@ -165,9 +175,10 @@ class Mirror:
             except ValueError as e:
                 fault = e
             else:
-                # Files are asked for where the index was found in the end.
+                # Files are asked for where the index came from, after redirects.
                 self._url = page.url.rsplit("/", 1)[0] + "/"
-                if listing or self._kind != "baseline":  # no updates yet: so after a new baseline
+                # There may be no updates: just after a new baseline there are none yet.
+                if listing or self._kind != "baseline":
                     return listing
                 fault = ValueError("lists no file of NLM's")
         raise JobError(f"{self._url}: {fault}")
@@ -176,11 +187,16 @@ class Mirror:
         self,
         file: Listed,
         sizes: dict[str, int],
-        known: Known | None,
+        known: KnownFile | None,
         verify: bool,
         dry_run: bool,
-    ) -> Known | None:
-        """What is known of a file that the target has; None if it is to be fetched."""
+    ) -> KnownFile | None:
+        """A file of the target held against its published md5; None if it is to be fetched.
+
+        Raises:
+            FetchError: if its .md5 cannot be had, or cannot be read.
+            OSError: of the target.
+        """
         page = None
         if known and verify and _is_settled(file, sizes, known):
             md5 = known.md5
@@ -196,40 +212,54 @@ class Mirror:
         beside = f"{file.name}.md5"
         if page and not dry_run and not (trusted and beside in sizes):
             self._target.write(beside, page.content)
-        return Known(size, md5, file.line)
+        return KnownFile(size, md5, file.line)
 
-    def _fetch(self, file: Listed) -> Known:
+    def _fetch(self, file: Listed) -> KnownFile:
+        """Bring a file and its .md5 into the target.
+
+        Raises:
+            FetchError: if they cannot be had, or do not agree.
+            OSError: of the target.
+        """
         fault = ""
-        for turn in range(_DOWNLOADS):
-            self._client.pace.wait(turn * self._client.backoff_seconds)
+        for attempt in range(_ATTEMPTS):
+            self._client.pace.wait(attempt * self._client.backoff_seconds)
             try:
                 page, md5 = self._published(file)
             except ValueError as e:
                 fault = str(e)
                 continue
             part = self._target.part(file.name, md5)
-            if self._client.download(self._url + file.name, part, md5, self._count):
+            if self._client.download(self._url + file.name, part, md5, self._add_bytes):
                 size = part.stat().st_size
                 self._target.put(part, file.name)
                 self._target.write(f"{file.name}.md5", page.content)
-                return Known(size, md5, file.line)
+                return KnownFile(size, md5, file.line)
             part.unlink(missing_ok=True)
             fault = f"what came does not have the published md5 {md5}"
-        raise FetchError(f"{fault} ({_DOWNLOADS} times)")
+        raise FetchError(f"{fault} ({_ATTEMPTS} times)")
 
     def _published(self, file: Listed) -> tuple[Page, str]:
-        """A file's ``.md5`` as it is upstream, and the digest in it."""
+        """A file's ``.md5`` as NLM has it now, and the digest in it.
+
+        Raises:
+            FetchError: if it cannot be had.
+            ValueError: if it does not hold one digest of this file.
+        """
         try:
             page = self._client.get(f"{self._url}{file.name}.md5")
         except FetchError as e:
             raise FetchError(f"its .md5: {e}", e.by_server) from e
         return page, parse_md5(page.content, file.name)
 
-    def _each(self, work: Callable[[Listed], T], files: list[Listed]) -> Iterator[tuple[Listed, T]]:
-        """Files and what ``work`` gave for them; what cannot be had is noted and left out.
+    def _outcomes(
+        self, work: Callable[[Listed], T], files: list[Listed]
+    ) -> Iterator[tuple[Listed, T]]:
+        """Files with what ``work`` returned for them, as they end; those that failed are recorded
+        and left out.
 
         Raises:
-            JobError: if the server seems to be gone.
+            JobError: if too many have failed in a row by the server's fault.
             OSError: of the target.
         """
         outcomes = work_through(
@@ -238,29 +268,30 @@ class Mirror:
         with closing(outcomes):
             for file, outcome in outcomes:
                 if isinstance(outcome, Exception):
-                    self._note(file, outcome)
+                    self._record_failure(file, outcome)
                 else:
-                    self._in_a_row = 0
+                    self._given_up_in_a_row = 0
                     yield file, outcome
 
-    def _note(self, file: Listed, fault: Exception) -> None:
+    def _record_failure(self, file: Listed, fault: Exception) -> None:
         if not isinstance(fault, FetchError):
             raise fault
         self.result.failed[file.name] = str(fault)
         logger.warning("%s: %s", file.name, fault)
-        self._in_a_row = self._in_a_row + 1 if fault.by_server else 0
-        if self._in_a_row >= _MAX_GIVEN_UP:
+        self._given_up_in_a_row = self._given_up_in_a_row + 1 if fault.by_server else 0
+        if self._given_up_in_a_row >= _MAX_GIVEN_UP:
             raise JobError(
-                f"{self._url}: {self._in_a_row} files in a row could not be had, the last "
+                f"{self._url}: {self._given_up_in_a_row} files in a row could not be had, the last "
                 f"({file.name}): {fault}; {len(self.result.fetched)} files were fetched, the same "
                 "command goes on from there"
             )
 
-    def _count(self, received: int) -> None:
-        with self._counting:
+    def _add_bytes(self, received: int) -> None:
+        with self._bytes_lock:  # called by several threads
             self.result.bytes += received
 
     def _tick(self) -> None:
+        """Report, and log once a minute; called several times a second while there is work."""
         result = self.result
         self._report(result)
         if result.to_fetch and time.monotonic() - self._logged >= _LOG_SECONDS:
@@ -272,8 +303,33 @@ class Mirror:
             )  # fmt: skip
 
 
-def _is_settled(file: Listed, sizes: dict[str, int], known: Known | None) -> bool:
-    """Whether a file that the target has is whole and as published, by what is known alone."""
+def mirror_of(
+    options: MirrorOptions, kind: MirrorKind, report: Callable[[Mirrored], None] = lambda _: None
+) -> Mirror:
+    """The mirror that a config describes.
+
+    Raises:
+        UsageError: if no file system knows the target's kind of URI.
+    """
+    client = Client(
+        connections=options.connections,
+        retries=options.retries,
+        backoff_seconds=options.backoff_seconds,
+        timeout_seconds=options.timeout_seconds,
+    )
+    return Mirror(
+        kind,
+        options.source,
+        Target(options.to),
+        client,
+        connections=options.connections,
+        report=report,
+    )
+
+
+def _is_settled(file: Listed, sizes: dict[str, int], known: KnownFile | None) -> bool:
+    """Whether a file in the target is known to be whole and as published, without asking NLM or
+    reading it."""
     return bool(
         known
         and file.line

@@ -1,7 +1,8 @@
-"""What a mirror knows of its files, so that a run that finds nothing new asks for one page only.
+"""What a mirror knows of its files: a run that finds nothing new then asks for one page only.
 
-Enters: a target. Leaves: sizes, digests and lines of the index, kept in the target as a small JSON
-file. It can be lost: then files are hashed once more.
+Enters: files that were seen to be whole. Leaves: the same, from a small JSON file in the target,
+one for each set. The file can be lost: then the files of the set are hashed once more. Left to
+others: whether what is known still holds.
 """
 
 import logging
@@ -15,25 +16,26 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="ignore"))
-class Known:
-    """A file that was whole: its size in bytes, its digest, what the index said when it was."""
+class KnownFile:
+    """A file that was seen to be whole: its size in bytes, its md5 in hex, and the index's line
+    about it at that time (see :class:`engine.mirror.listing.Listed`)."""
 
     size: int
     md5: str
     line: str
 
 
-_FILES = TypeAdapter(dict[str, Known])
+_FILES = TypeAdapter(dict[str, KnownFile])
 
 
 class KnownFiles:
-    """What is known of each file of one set in one target; ``files`` by name."""
+    """The known files, by name, of one set (``kind``) in one target."""
 
     def __init__(self, target: Target, kind: str):
         self._target = target
         self._name = f".mirror-{kind}.json"
         self._changed = False
-        self.files: dict[str, Known] = {}
+        self.files: dict[str, KnownFile] = {}
         try:
             self.files = _FILES.validate_json(target.read(self._name))
         except FileNotFoundError:
@@ -41,13 +43,13 @@ class KnownFiles:
         except ValidationError:
             logger.warning("%s: %s is not readable; files are hashed", target.uri, self._name)
 
-    def learn(self, name: str, known: Known) -> None:
-        """Keep what was found out, until :meth:`save` here only."""
+    def add(self, name: str, known: KnownFile) -> None:
+        """Add a file or replace what was known of it: in memory, until :meth:`save` is called."""
         self._changed |= self.files.get(name) != known
         self.files[name] = known
 
     def save(self) -> None:
-        """Store it, if anything has changed."""
+        """Write the file in the target, if anything has changed."""
         if self._changed:
             self._target.write(self._name, _FILES.dump_json(self.files, indent=0))
             self._changed = False

@@ -1,4 +1,8 @@
-"""A file that is gathered piece by piece, and the digest of what it holds so far."""
+"""A part file: a download that grows piece by piece, and the md5 of what it holds so far.
+
+Enters: bytes in order. Leaves: the file, its size and md5. Left to others: where the bytes come
+from, and the final name.
+"""
 
 import hashlib
 import os
@@ -10,10 +14,11 @@ _BLOCK_BYTES = 1 << 20
 
 
 class Part:
-    """The part file at ``path``, opened for appending: made if it is not there, hashed if it is.
+    """The part file at ``path``, open to be appended to: created empty, or continued.
 
-    ``validator`` is the server's tag of the version that the last bytes came from. It is known for
-    attempts of this process only; in the end the digest decides.
+    What it holds already is read once, for its digest. ``size`` is in bytes. ``validator`` is the
+    server's ETag or date of the version that the last bytes came from. It is known of this
+    process's own attempts only, which suffices, as the digest decides in the end.
 
     Methods raise OSError when the disk refuses.
     """
@@ -21,10 +26,10 @@ class Part:
     def __init__(self, path: Path):
         self.validator: str | None = None
         self._file = path.open("a+b", buffering=0)
-        self._forget()
+        self._reset_digest()
         self._file.seek(0)
         while block := self._file.read(_BLOCK_BYTES):
-            self._count(block)
+            self._add_to_digest(block)
 
     def __enter__(self) -> Self:
         return self
@@ -39,30 +44,30 @@ class Part:
 
     @property
     def md5(self) -> str:
-        """The digest of all that it holds, in hexadecimal."""
+        """The md5 of all that the file holds, in hex."""
         return self._digest.hexdigest()
 
     def append(self, chunk: bytes) -> None:
-        """Write some more."""
+        """Write ``chunk`` at the end, all of it."""
         left = memoryview(chunk)
         while left:  # a disk that is nearly full takes less than it is given
             left = left[self._file.write(left) :]
-        self._count(chunk)
+        self._add_to_digest(chunk)
 
     def restart(self) -> None:
-        """Begin again with nothing."""
+        """Empty the file, to begin again."""
         self._file.truncate(0)
         self.validator = None
-        self._forget()
+        self._reset_digest()
 
     def sync(self) -> None:
-        """Make sure that a power failure does not lose what was written."""
+        """Wait until the bytes are on the disk, so that a power failure cannot lose them."""
         os.fsync(self._file.fileno())
 
-    def _forget(self) -> None:
+    def _reset_digest(self) -> None:
         self._digest = hashlib.md5(usedforsecurity=False)
         self.size = 0
 
-    def _count(self, chunk: bytes) -> None:
+    def _add_to_digest(self, chunk: bytes) -> None:
         self._digest.update(chunk)
         self.size += len(chunk)

@@ -1,8 +1,11 @@
-"""Where the files go: a local directory or an object store. A name there is always a whole file.
+"""The place that a mirror fills: a local directory or an object store, of whole files only.
 
-Enters: part files that are complete. Leaves: the same under their final names. Parts lie beside
-them, hidden, where the target is local, else in pubmark's cache on this machine; each is named by
-the md5 that it is to have, so that what NLM has changed since is never gone on with.
+Enters: complete part files. Leaves: the same under their final names. Left to others: what is
+fetched, and whether it is right.
+
+Part files lie hidden in the target where that is local, else in pubmark's cache on this machine.
+The name of each holds the md5 that it is to have, so that a download of a file that NLM has changed
+since is never continued.
 """
 
 import hashlib
@@ -30,7 +33,11 @@ class Target:
     """
 
     def __init__(self, uri: str):
-        """Raises UsageError if there is no such kind of URI."""
+        """Look at the URI only; nothing is made there.
+
+        Raises:
+            UsageError: if no file system knows this kind of URI.
+        """
         self.uri = uri
         try:
             self._fs, path = _open(uri)
@@ -38,14 +45,16 @@ class Target:
             raise UsageError(f"target {uri}: cannot open this kind of URI ({e})") from e
         self._root = path.rstrip("/") or "/"
         self._local = isinstance(self._fs, LocalFileSystem)
-        self._staging = Path(self._root) if self._local else _cache(uri)
+        self._staging = Path(self._root) if self._local else _staging_folder(uri)
 
     @contextmanager
-    def held(self, name: str) -> Iterator[None]:
-        """Made, if it is not there, and this process's alone for what ``name`` stands for.
+    def locked(self, name: str) -> Iterator[None]:
+        """Keep other processes of this machine from taking the lock ``name`` within the block.
+
+        The folder of part files, which is the target itself where that is local, is made first.
 
         Raises:
-            UsageError: if it cannot be written, or another run is at it.
+            UsageError: if it cannot be written, or another run has the lock.
         """
         try:
             self._staging.mkdir(parents=True, exist_ok=True)
@@ -61,10 +70,10 @@ class Target:
             lock.release()
 
     def sizes(self) -> dict[str, int]:
-        """Names and sizes, in bytes, of the files there now.
+        """Names and sizes, in bytes, of the files in the target now; none if it does not exist.
 
         Raises:
-            UsageError: if it cannot be listed, or is a file.
+            UsageError: if the target cannot be listed, or is a file.
         """
         try:
             self._fs.invalidate_cache()
@@ -79,12 +88,13 @@ class Target:
         return {name.rsplit("/", 1)[-1]: size for name, size in files.items()}
 
     def read(self, name: str) -> bytes:
-        """A small file."""
+        """The content of a small file in the target."""
         with self._fs.open(self._path(name), "rb") as file:
             return file.read()
 
     def md5(self, name: str, check: Callable[[], None]) -> str:
-        """The digest of a file there, in hexadecimal. ``check`` is called between blocks."""
+        """The md5, in hex, of a file in the target. ``check`` is called after each 4 MiB, and may
+        raise to stop the reading."""
         digest = hashlib.md5(usedforsecurity=False)
         with self._fs.open(self._path(name), "rb") as file:
             while block := file.read(_BLOCK_BYTES):
@@ -93,7 +103,7 @@ class Target:
         return digest.hexdigest()
 
     def part(self, name: str, md5: str) -> Path:
-        """Where a file with that digest is to be gathered; parts of other versions are removed."""
+        """The part file of the version of ``name`` with that md5; those of others are deleted."""
         part = self._staging / f".{name}.{md5}.part"
         for other in self._staging.glob(f".{name}.*.part"):
             if other != part:
@@ -101,13 +111,13 @@ class Target:
         return part
 
     def put(self, part: Path, name: str) -> None:
-        """Give a complete part its final name."""
+        """Move a complete part file to its final name in the target."""
         if self._local:
             part.replace(self._path(name))
             _sync_directory(self._staging)
             return
-        # Not straight to the name: a stream that breaks is closed, and closing is what makes an
-        # object. A copy within the store is whole or not there.
+        # Not straight to the final name: a stream that breaks is closed, and closing is what makes
+        # an object, of what came so far. A copy within the store is whole or not there.
         beside = self._path(f".{name}.part")
         size = part.stat().st_size
         with part.open("rb") as source, self._fs.open(beside, "wb") as file:
@@ -120,10 +130,10 @@ class Target:
         part.unlink()
 
     def write(self, name: str, content: bytes) -> None:
-        """Store a small file, whole or not at all."""
+        """Write a small file into the target, whole or not at all."""
         if not self._local:
             with self._fs.open(self._path(name), "wb") as file:
-                file.write(content)  # less than a stream sends before it is closed
+                file.write(content)  # a small object is sent as a whole when the stream is closed
             return
         beside = self._staging / f".{name.removeprefix('.')}.part"
         with beside.open("wb") as file:
@@ -142,13 +152,14 @@ def _open(uri: str) -> tuple[Any, str]:
     return filesystem(uri)
 
 
-def _cache(uri: str) -> Path:
+def _staging_folder(uri: str) -> Path:
+    """The folder for the part files of a target that is not local; the same for the same URI."""
     key = hashlib.blake2b(uri.rstrip("/").encode(), digest_size=12).hexdigest()
-    return cache_folder("mirror", key)
+    return cache_folder() / "mirror" / key
 
 
 def _sync_directory(path: Path) -> None:
-    """Make a rename outlast a power failure."""
+    """Wait until renames in a folder are on the disk, so that a power failure cannot undo them."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,8 @@
-"""Threads that work through a list and can be left behind."""
+"""Work shared out among a few threads, which need not be waited for at the end.
+
+Enters: tasks in order, and a function. Leaves: each task with its outcome, as they end. Left to
+others: what the work is, and how it is told to stop.
+"""
 
 import threading
 import time
@@ -16,42 +20,43 @@ _JOIN_SECONDS = 2.0
 
 
 def work_through(
-    todo: Sequence[T],
+    tasks: Sequence[T],
     work: Callable[[T], U],
     *,
     threads: int,
     tick: Callable[[], None],
     stop: Callable[[], None],
 ) -> Generator[tuple[T, U | Exception], None, None]:
-    """Yield each of ``todo`` with the result or the exception of ``work``, as they end.
+    """Yield each task with what ``work`` returned or raised for it, in the order in which they end.
 
-    They are begun in order. ``tick`` is called in between, from the caller's thread. If the caller
-    stops iterating, also by an exception, ``stop`` is called, which makes ``work`` raise Stopped;
-    threads that have not ended within a few seconds are left behind. A ThreadPoolExecutor would not
-    do: Python waits for its threads at exit, and one may be in a read that stalls.
+    Tasks are begun in the order given. ``tick`` is called several times a second, in the caller's
+    thread. If the caller iterates no further, by an exception too, ``stop`` is called, which has
+    to make ``work`` raise Stopped. A thread that has not ended within two seconds of that is left
+    to end by itself. That is why this is no ThreadPoolExecutor: its threads are waited for at
+    exit, and one may be in a read that stalls.
     """
     waiting: SimpleQueue[T] = SimpleQueue()
     done: SimpleQueue[tuple[T, U | Exception]] = SimpleQueue()
-    for one in todo:
-        waiting.put(one)
+    for task in tasks:
+        waiting.put(task)
 
     def loop() -> None:
         while True:
             try:
-                one = waiting.get_nowait()
+                task = waiting.get_nowait()
             except Empty:
                 return
             try:
-                done.put((one, work(one)))
+                done.put((task, work(task)))
             except Stopped:
                 return
             except Exception as e:
-                done.put((one, e))
+                done.put((task, e))
 
-    started = [threading.Thread(target=loop, daemon=True) for _ in range(min(threads, len(todo)))]
+    started = [threading.Thread(target=loop, daemon=True) for _ in range(min(threads, len(tasks)))]
     for thread in started:
         thread.start()
-    left = len(todo)
+    left = len(tasks)
     try:
         while left:
             tick()
@@ -64,7 +69,7 @@ def work_through(
     finally:
         if left:
             stop()
-        over = time.monotonic() + _JOIN_SECONDS
+        deadline = time.monotonic() + _JOIN_SECONDS
         for thread in started:
-            thread.join(max(0.0, over - time.monotonic()))
+            thread.join(max(0.0, deadline - time.monotonic()))
         tick()

@@ -1,8 +1,11 @@
-"""May a new annotator take over a table? Asked once, tried on texts, judged, and remembered.
+"""The gate: may a new annotator take over a table?
 
-Enters: a candidate, the table's annotator, the config's limits. Leaves: a decision, with what was
-measured. Left to others: the trial itself (scoring/trial.py), and what a refusal means for a turn
-(turn.py).
+Enters: the candidate, the table's annotator, the config's limits. Leaves: a decision, which is kept
+in the table ``rollouts`` with what was measured. Left to others: the trial itself
+(scoring/trial.py), and what a refusal means for a turn (turn.py).
+
+A decision is kept with the digest of its question, so that each question is tried once: a refused
+checkpoint costs no model time again until it, the limits or the gold corpora change.
 """
 
 import hashlib
@@ -28,8 +31,12 @@ logger = logging.getLogger(__name__)
 
 
 class Gate:
-    """One question: may ``candidate`` take the place of ``current``, the fingerprint of the
-    table's annotator (None: it has no rows)? Without ``part`` nothing is asked."""
+    """One question: may ``candidate`` take the place of the table's annotator?
+
+    ``current`` is the fingerprint of that annotator, None if the table has no rows. With no
+    ``part`` of the config nothing is asked. ``decision`` is the answer, also one of an earlier
+    turn; ``comparison`` is what was measured in this turn.
+    """
 
     def __init__(
         self, part: GatePart | None, store: Store, candidate: Annotator, current: str | None
@@ -42,20 +49,21 @@ class Gate:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a question that was never answered."""
+        """Whether there is a question, and it has not been answered."""
         return self._question is not None and self.decision is None
 
     @property
     def refusal(self) -> str | None:
-        """Why the candidate is refused, in words; None if it is not."""
+        """That the candidate is refused, and why, in words; None if it is not refused."""
         if self.decision is None or self.decision.answer != "refused":
             return None
         reasons = "; ".join(self.decision.reasons)
         return f"checkpoint {self._candidate.checkpoint.ref} is refused: {reasons}"
 
     def decide(self, options: EngineOptions, reporter: Reporter, run_id: str) -> list[str]:
-        """Try the candidate, on the cluster that is connected, and write down what is decided.
-        Gives what went wrong beside it.
+        """Try the candidate on the connected cluster, and store what is decided.
+
+        Gives problems that did not prevent the decision, in words.
 
         Raises:
             JobError: if the engines failed.
@@ -97,27 +105,30 @@ class Gate:
         return problems
 
     def _ask(self) -> str | None:
-        """The question by its digest; None if there is none."""
+        """The digest of the question; None if there is none to ask."""
         part = self._part
         if part is None or self._candidate.fingerprint == self._current:
             return None
         if self._current is None and not part.corpora:
-            return None  # nothing to hold it against
+            return None  # there is nothing to compare it with
         asked = part.model_dump(mode="json", exclude={"old_checkpoint"})
         asked["corpora"] = [md5_of(s) for s in find_shards(part.corpora)]
         return question(self._candidate.fingerprint, self._current, asked)
 
 
 def question(annotator: str, against: str | None, asked: dict[str, Any]) -> str:
-    """The digest of what a gate is asked: of both annotators, and of all that matters beside."""
+    """The digest of a question: of both annotators, and of ``asked``, the limits and texts.
+
+    Digests are stored in ``rollouts``: if this changed, every question would be asked again.
+    """
     text = json.dumps([annotator, against, asked], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def judge(found: Comparison, limits: GateLimits) -> list[str]:
-    """Why the new annotator may not take the old one's place, with the numbers; none if it may."""
+def judge(comparison: Comparison, limits: GateLimits) -> list[str]:
+    """The reasons, with numbers, why the new annotator may not take over; none if it may."""
     reasons = []
-    new, old = found.new, found.old
+    new, old = comparison.new, comparison.old
     f1 = new.f1(None)
     if f1 is not None and f1 < limits.min_f1:
         reasons.append(f"F1 on gold {f1:.4f}, at least {limits.min_f1:.4f} is asked for")
@@ -129,7 +140,7 @@ def judge(found: Comparison, limits: GateLimits) -> list[str]:
                 f"{kind}: F1 on gold falls from {former:.4f} to {score.f1:.4f}, by more than "
                 f"{limits.max_f1_drop:g}"
             )
-    for row in found.changes:
+    for row in comparison.changes:
         if row.before < limits.min_mentions:
             continue
         for what in ("lost", "added", "moved"):

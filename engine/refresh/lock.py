@@ -1,8 +1,12 @@
-"""One turn at a time: who refreshes a table now.
+"""The lock that keeps a table to one turn at a time.
 
-Commits are conditional, so two turns at once would do no harm but the same work twice. On a disk an
-operating system's lock says it, which ends with its process however that ends; in an object store a
-small object does, which its holder renews: one that was not renewed for some minutes is dead.
+Enters: a table's root and a run id. Leaves: the lock for the time of a block, or the name of the
+run that has it. Left to others: correctness. Commits are conditional, so that two turns at once
+would do no harm but the same work twice.
+
+On a disk it is a lock of the operating system, which ends with its process, however that ends. In
+an object store it is a small object that its holder renews every half minute. A lock that was not
+renewed for five minutes counts as left by a run that died.
 """
 
 import json
@@ -24,7 +28,7 @@ _RENEW_S, _DEAD_S = 30.0, 300.0
 
 
 class Held(Exception):
-    """Another turn goes on; ``holder`` says which run, since when, and where."""
+    """Another run has the lock; ``holder`` says which, since when, and where it runs."""
 
     def __init__(self, holder: str):
         super().__init__(holder)
@@ -33,11 +37,11 @@ class Held(Exception):
 
 @contextmanager
 def turn(root: str, run_id: str) -> Iterator[None]:
-    """Have the tables at ``root`` to oneself within the block, as far as turns go.
+    """Keep other turns from the tables at ``root`` (a path or a URI) within the block.
 
     Raises:
-        Held: if another run has them.
-        UsageError: if the place cannot be written.
+        Held: if another run has the lock.
+        UsageError: if nothing can be written at ``root``.
     """
     me = {
         "run_id": run_id,
@@ -56,19 +60,19 @@ def turn(root: str, run_id: str) -> Iterator[None]:
 @contextmanager
 def _on_disk(root: Path, me: dict[str, Any]) -> Iterator[None]:
     root.mkdir(parents=True, exist_ok=True)
-    said = root / f"{_NAME}.json"
+    note = root / f"{_NAME}.json"  # says who has the lock, which a lock cannot
     lock = FileLock(root / _NAME)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         holder = "another run"
         with suppress(OSError, ValueError):
-            holder = _describe(json.loads(said.read_text()))
+            holder = _describe(json.loads(note.read_text()))
         raise Held(holder) from None
     try:
-        said.write_text(json.dumps(me))
+        note.write_text(json.dumps(me))
         yield
-        said.unlink(missing_ok=True)
+        note.unlink(missing_ok=True)
     finally:
         lock.release()
 
@@ -76,29 +80,29 @@ def _on_disk(root: Path, me: dict[str, Any]) -> Iterator[None]:
 @contextmanager
 def _in_store(root: str, me: dict[str, Any]) -> Iterator[None]:
     fs, path = filesystem(root)
-    place = f"{path.rstrip('/')}/{_NAME}"
+    lock = f"{path.rstrip('/')}/{_NAME}"
 
     def read() -> dict[str, Any] | None:
         try:
-            found: dict[str, Any] = json.loads(fs.cat_file(place))
-            return found
+            holder: dict[str, Any] = json.loads(fs.cat_file(lock))
+            return holder
         except (OSError, ValueError):
             return None
 
     def write() -> None:
-        fs.pipe_file(place, json.dumps(me | {"renewed": time.time()}).encode())
+        fs.pipe_file(lock, json.dumps(me | {"renewed": time.time()}).encode())
 
     other = read()
     if other is not None and not _is_dead(other, me):
         raise Held(_describe(other))
     write()
-    # Of two that start at once, the one that wrote last has it.
+    # Of two runs that start at once, the one that wrote last has the lock.
     if (now := read()) is not None and now["run_id"] != me["run_id"]:
         raise Held(_describe(now))
-    over = threading.Event()
+    ended = threading.Event()
 
     def renew() -> None:
-        while not over.wait(_RENEW_S):
+        while not ended.wait(_RENEW_S):
             with suppress(OSError):
                 write()
 
@@ -107,15 +111,17 @@ def _in_store(root: str, me: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     finally:
-        over.set()
+        ended.set()
         thread.join()
         with suppress(OSError):
-            fs.rm_file(place)
+            fs.rm_file(lock)
 
 
 def _is_dead(other: dict[str, Any], me: dict[str, Any]) -> bool:
+    """Whether the run ``other``, which has the lock, no longer lives."""
     if other["host"] == me["host"]:
-        # A container's process has the same number each time.
+        # A lock with this process's own number is from before: a container's processes get the same
+        # numbers each time that it starts.
         return other["pid"] == me["pid"] or not Path(f"/proc/{other['pid']}").exists()
     return time.time() - float(other.get("renewed", 0)) > _DEAD_S
 

@@ -1,7 +1,10 @@
-"""Which files of the sources a table has not taken in, without reading those that it has.
+"""The files of the sources that a table has not taken in, without reading those that it has.
 
-Enters: shards. Leaves: those whose name and MD5 are not in the table's ledger. A mirror's own
-record says the MD5 of its files; of others it is computed, once for each change of them.
+Enters: shards, a table's ledger. Leaves: the shards whose name and MD5 are not in the ledger. Left
+to others: reading them.
+
+For files of a mirror the MD5 is in the mirror's own record. For others it is computed, again only
+when a file has changed.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,13 +23,16 @@ from schemas.configs.options import MirrorKind
 
 
 def pending(shards: Sequence[Shard], ledger: Ledger, mirrored: str | None) -> list[Shard]:
-    """The shards that were not taken in, in their order; ``mirrored`` is a mirror's folder, from
-    which some are. Of years before the newest complete baseline nothing is pending."""
+    """The shards that the table has not taken in, in the order given.
+
+    ``mirrored`` is the folder of a mirror, if some of the shards are from one. NLM's files of years
+    before the newest complete baseline are not pending: the baseline has replaced them.
+    """
     md5s = _mirror_md5s(mirrored) if mirrored else {}
     prefix = _prefix(mirrored) if mirrored else ""
     newest = ledger.baseline or 0
     infos = _infos(shards)
-    found = []
+    new = []
     for shard in shards:
         number = nlm_number(shard.name)
         if number and number[0] < newest:
@@ -38,31 +44,35 @@ def pending(shards: Sequence[Shard], ledger: Ledger, mirrored: str | None) -> li
         if md5 is None:
             md5 = md5_of(shard, info)
         if ledger.place(shard.name, md5) is None:
-            found.append(shard)
-    return found
+            new.append(shard)
+    return new
 
 
 def md5_of(shard: Shard, info: dict[str, Any] | None = None) -> str:
-    """The MD5 of a shard, remembered until what its store says of it (``info``) changes."""
-    known = _infos([shard]).get(shard.uri, {}) if info is None else info
-    size = int(known.get("size") or -1)
-    return remembered("md5", shard.uri, size, changed_at(known), partial(digest_shard, shard))
+    """The MD5 of a shard's bytes, in hex, remembered on this machine until the shard changes.
+
+    ``info`` is the shard's fsspec info, by which a change shows; it is asked for if not given.
+    """
+    if info is None:
+        info = _infos([shard]).get(shard.uri, {})
+    size = int(info.get("size") or -1)
+    return remembered("md5", shard.uri, size, changed_at(info), partial(digest_shard, shard))
 
 
 def _mirror_md5s(folder: str) -> dict[tuple[str, int], str]:
-    """What a mirror knows of its files, by name and size in bytes."""
+    """The MD5s in a mirror's record, by the names and sizes (in bytes) of its files."""
     target = Target(folder)
-    known: dict[tuple[str, int], str] = {}
-    for kind in get_args(MirrorKind):
-        for name, file in KnownFiles(target, kind).files.items():
-            known[name, file.size] = file.md5
-    return known
+    return {
+        (name, file.size): file.md5
+        for kind in get_args(MirrorKind)
+        for name, file in KnownFiles(target, kind).files.items()
+    }
 
 
 def _infos(shards: Iterable[Shard]) -> dict[str, dict[str, Any]]:
-    """What the stores say of the shards, asking each folder once."""
+    """The shards' fsspec infos by URI, each folder listed once; none of files within archives."""
     folders: dict[str, dict[str, dict[str, Any]]] = {}
-    found = {}
+    infos = {}
     for shard in shards:
         if "::" in shard.uri:
             continue
@@ -71,12 +81,12 @@ def _infos(shards: Iterable[Shard]) -> dict[str, dict[str, Any]]:
         if folder not in folders:
             folders[folder] = {PurePosixPath(e["name"]).name: e for e in fs.ls(folder, detail=True)}
         if (info := folders[folder].get(PurePosixPath(path).name)) is not None:
-            found[shard.uri] = info
-    return found
+            infos[shard.uri] = info
+    return infos
 
 
 def _prefix(folder: str) -> str:
-    """How the URIs of a folder's shards begin."""
+    """The beginning that the URIs of a folder's shards have in common."""
     if "://" in folder:
         return folder.rstrip("/") + "/"
     return str(filesystem(folder)[1]).rstrip("/") + "/"

@@ -1,10 +1,11 @@
-"""One scheduled turn: what has become due since the last one, in its order.
+"""One scheduled turn: everything that has become due since the last one, in order.
 
-Enters: a config that was checked, and the annotator that all rows are to be of. Leaves: what was
-done, with problems in words. Left to others: that no other turn goes on (lock.py), the files
-(fetch.py), the gate (gate.py), and all real work (runs, tables).
+Enters: a checked config, and the annotator that all rows are to be of. Leaves: what was done, with
+problems in words. Left to others: keeping other turns away (lock.py), the files (fetch.py), the
+gate (gate.py), annotating (runs) and the tables.
 
-What starts an engine is imported when there is something for it to do: mostly there is not.
+Modules that load Ray are imported only when there is something to annotate or to try, which in most
+turns there is not.
 """
 
 import logging
@@ -43,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How many of a table's rows are of the annotator that they are to be of."""
+    """How many rows of a table are of the annotator that all are to be of: ``done`` of ``rows``."""
 
     annotator: str
     done: int
@@ -58,9 +59,14 @@ def progress(table: DeltaTable, annotator: str) -> Progress:
 
 @dataclass
 class RefreshResult:
-    """What one turn did. ``files`` were new; ``remade`` are rows of another annotator, made anew;
-    other counts are those of ``annotate``. ``problems`` are lines for a person: with one, the exit
-    code is 3."""
+    """What one turn did.
+
+    ``holder`` is the run that had the lock, if the turn was held up by one. ``fetched`` counts the
+    files that the mirror fetched, ``files`` those that the table had not taken in, ``remade`` the
+    rows of another annotator that were made anew, ``compacted`` and ``vacuumed`` files of the
+    table. Other counts are those of ``annotate``. ``problems`` are lines for a person; if there is
+    one, the exit code is 3.
+    """
 
     run_id: str
     outcome: Literal["nothing to do", "done", "held", "interrupted"] = "nothing to do"
@@ -97,16 +103,16 @@ class RefreshResult:
         }
 
     def exit_code(self) -> int:
-        """0, 3 or 130, as the command line promises. That another turn goes on is no fault: the
-        next one comes in an hour."""
+        """0, 3 or 130, as the command line promises. It is no problem that another turn goes on:
+        the scheduler starts the next one in an hour."""
         if self.outcome == "interrupted":
             return 130
         return 3 if self.problems else 0
 
 
 class Turn:
-    """One turn over the tables of ``store``, for the annotator ``candidate``; ``result`` is filled
-    as it goes on."""
+    """One turn over the tables of ``store``, whose rows are to be of ``candidate``. ``result`` is
+    filled as the turn proceeds, so that it holds what was done also if the turn is interrupted."""
 
     def __init__(
         self,
@@ -121,10 +127,10 @@ class Turn:
         self._result, self._reporter, self._verbose = result, reporter, verbose
 
     def take(self) -> None:
-        """Do all of it.
+        """Do everything that is due.
 
         Raises:
-            KeyboardInterrupt: if it was interrupted; what was finished is committed.
+            KeyboardInterrupt: if the turn was interrupted; what was finished is committed.
             JobError: if the engines or the table failed.
         """
         store, result = self._store, self._result
@@ -156,7 +162,7 @@ class Turn:
                 result.progress = progress(store.load(), target)
 
     def _fetch(self) -> int | None:
-        """Fetch what is new; gives the year of the baseline, if all of one is there."""
+        """Fetch NLM's new files; gives the year of the baseline if the mirror has all of it."""
         result, fetched = self._result, fetch(self._config.mirror)
         result.fetched = fetched.files
         result.problems += fetched.problems
@@ -167,19 +173,21 @@ class Turn:
         return fetched.baseline
 
     def _new_shards(self, ledger: Ledger, year: int | None) -> tuple[list[Shard], bool]:
-        """The files that the table has not taken in; or, once all of a new year's baseline is
-        there, all of that year and what is not NLM's, and True: what they do not hold goes."""
+        """The files that the table has not taken in, and False.
+
+        If ``year`` is that of a new baseline without a gap: all files of that year and all that are
+        not NLM's, and True. Citations of NLM's that none of these holds are then deleted.
+        """
         config, problems = self._config, self._result.problems
         try:
             shards = current_shards(config)
-        except UsageError as e:  # where nothing was mirrored yet
+        except UsageError as e:  # as where nothing has been mirrored yet
             problems.append(str(e))
             return [], False
         if year is not None and year > (ledger.baseline or 0):
             of_year = [s for s in shards if (n := nlm_number(s.name)) is not None and n[0] == year]
-            waits = missing_of(shards, year)
-            if waits:
-                problems.append(waits)
+            if gap := missing_of(shards, year):
+                problems.append(gap)
             elif of_year:
                 return [s for s in shards if nlm_number(s.name) is None or s in of_year], True
         return pending(shards, ledger, config.mirror.to if config.mirror else None), False
@@ -190,14 +198,15 @@ class Turn:
         self._note_refusal()
 
     def _note_refusal(self) -> None:
-        """Put the gate's answer into the result; a refusal is a problem."""
+        """Copy the gate's decision into the result, and add a refusal to the problems."""
         result, gate = self._result, self._gate
         result.decision, result.comparison = gate.decision, gate.comparison
         if gate.refusal:
             result.problems.append(gate.refusal)
 
     def _has_stale_rows(self) -> bool:
-        """Whether there are rows to make anew; a problem is noted for those that cannot be."""
+        """Whether there are rows of another annotator that can be made anew. Rows that cannot be,
+        as they have no text, are added to the problems."""
         config, target = self._config, self._candidate.fingerprint
         if self._gate.refusal or not config.slice_rows or not set(self._counts) - {target}:
             return False
@@ -211,7 +220,8 @@ class Turn:
         return len(selected.pmids) > 0
 
     def _annotate(self, shards: list[Shard], is_baseline: bool, interrupts: "Interrupts") -> None:
-        """New files: with the table's own annotator, where the candidate is refused."""
+        """Take new files in: with the candidate or, if that is refused, with the table's own
+        annotator."""
         from engine.runs.annotate import annotate_shards
         from engine.runs.result import Run
 
@@ -247,7 +257,7 @@ class Turn:
         result.problems += run.result.problems
 
     def _reannotate(self, interrupts: "Interrupts") -> None:
-        """A slice of the rows that are of another annotator."""
+        """Make a slice of the rows of other annotators anew with the candidate."""
         from engine.runs.reannotate import reannotate
         from engine.runs.result import Run
 
@@ -260,7 +270,7 @@ class Turn:
         self._result.remade += run.result.annotated
 
     def _add(self, done: "RunResult") -> None:
-        """Add what failed in a part of the turn."""
+        """Add the failures of a run to those of the turn; raise if the run was interrupted."""
         from engine.runs.result import too_many_failed
 
         result = self._result
@@ -276,7 +286,8 @@ class Turn:
             raise KeyboardInterrupt
 
     def _tidy(self) -> None:
-        """Compact the table, if it is due, and delete what no reader can be at any more."""
+        """If enough files are small or overlap: compact the table, then delete the files that left
+        it so long ago that no reader can still be reading them."""
         config, store, result = self._config, self._store, self._result
         if not store.exists() or loose_files(store.load()) < config.compact_files:
             return

@@ -1,5 +1,6 @@
 """From files to citations: text is laid out here, once.
 
-``shards`` finds and orders the files, one reader per format turns a file into records, and
-``scan`` / ``read`` turn records into Arrow for the rest of the engine.
+``shards`` finds and orders the files, ``nlm`` knows NLM's names, one reader per format turns a file
+into records (``skim`` shortens PubMed XML before), and ``read`` turns records into Arrow for the
+rest of the engine.
 """

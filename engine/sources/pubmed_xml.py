@@ -7,8 +7,8 @@ XML is hostile until proven otherwise. Nothing is fetched, no DTD is loaded, a f
 entities of its own is refused, and a record may take at most MAX_RECORD_BYTES. Memory is bounded
 by a record, whatever the size of the file.
 
-Most of a file says nothing about what is read here and does not reach the parser: see skim.py, also
-for the faults that this lets pass.
+Most of a file, such as its author lists, is not read here and does not reach the parser: skim.py
+leaves it out, and says which faults in it therefore pass unnoticed.
 """
 
 import re
@@ -22,14 +22,14 @@ from isal.igzip_lib import IsalError
 from lxml import etree
 
 from engine.sources.skim import skim
+from engine.storage.zipped import is_gzip
 from schemas.citation import Citation, Deletion, Rejection, lay_out_text, squeeze
 from schemas.errors import DamagedSource
 
 MAX_RECORD_BYTES = 8 << 20
-"""No real record comes near: the longest author lists make some 3 MB."""
+"""No real record comes near it: the longest author lists take some 3 MB."""
 
 _CHUNK_BYTES = 1 << 17
-_GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_FAULTS = {
     f"Error -3 while decompressing data: incorrect {what} check": said
     for what, said in {
@@ -54,8 +54,8 @@ def read_pubmed_xml(stream: IO[bytes]) -> Iterator[Record]:
 
     Raises:
         DamagedSource: where the file can be read no further (not XML, broken XML, truncated
-            gzip, own or undefined entities, an oversized record), after everything good before
-            that place.
+            gzip, own or undefined entities, an oversized record), once all good records before
+            that place have been yielded.
     """
     parser = etree.XMLPullParser(
         ("end",),
@@ -68,8 +68,8 @@ def read_pubmed_xml(stream: IO[bytes]) -> Iterator[Record]:
         remove_pis=True,
     )
     read = pending = 0  # records so far; bytes fed since the last one ended
-    last: int | None = None
-    checked = False
+    last: int | None = None  # the PMID of the last citation
+    checked = False  # whether the file is known to declare no entities
     damage: tuple[str, Exception | None] | None = None
     chunks = skim(_decompressed(stream))
     while True:
@@ -83,7 +83,8 @@ def read_pubmed_xml(stream: IO[bytes]) -> Iterator[Record]:
             damage = (f"damaged gzip: {_GZIP_FAULTS.get(str(e), e)}", e)
         except etree.XMLSyntaxError as e:
             damage = (f"broken XML: {e}", e)
-        # lxml lets an undefined entity pass in silence, and would take what follows for a new file.
+        # lxml raises nothing for an undefined entity, and after some errors it would take the next
+        # bytes for a new file: its log has both.
         log = parser.feed_error_log
         if not damage and (fatal := next(iter(log.filter_from_fatals()), None)):
             damage = (f"broken XML: {fatal.message}", None)
@@ -95,7 +96,7 @@ def read_pubmed_xml(stream: IO[bytes]) -> Iterator[Record]:
                 checked = True
             parent = element.getparent()
             if parent is not None and parent.tag in _RECORDS:
-                continue  # the record's inner half: read when the whole record ends
+                continue  # a MedlineCitation in a PubmedArticle: read when the latter ends
             if undefined and (entity := _ENTITY.search(etree.tostring(element))):
                 name = entity[0].decode()
                 damage = (f"entity {name} of record {read + 1} is not defined in the file", None)
@@ -123,41 +124,44 @@ def read_pubmed_xml(stream: IO[bytes]) -> Iterator[Record]:
 
 
 def _decompressed(stream: IO[bytes]) -> Iterator[bytes]:
-    # By content, not by name: files are renamed and recompressed more often than one would think.
-    head = stream.read(2)
-    stream.seek(0)
-    if head != _GZIP_MAGIC:
+    """The bytes of a file, unzipped if it is gzip, in pieces, up to where it is damaged.
+
+    Raises:
+        EOFError, zlib.error: where a gzip file is damaged, after every byte before that place.
+    """
+    if not is_gzip(stream):
         yield from _pieces(stream.read)
         return
-    given = 0
+    yielded = 0
     try:
         fast = igzip.IGzipFile(fileobj=stream)  # type: ignore[no-untyped-call]
         for piece in _pieces(fast.read1):
-            given += len(piece)
+            yielded += len(piece)
             yield piece
         return
     except (OSError, EOFError, IsalError):  # type: ignore[misc]
         stream.seek(0)
-    # isal is three times as fast, but drops what it has already when it meets damage.
+    # isal is three times as fast as zlib, but where it meets damage it drops the bytes that it has
+    # unzipped just before. So zlib reads the file again, for what has not been yielded yet.
     for piece in _inflated(stream):
-        if len(piece) > given:
-            yield piece[given:]
-        given = max(0, given - len(piece))
+        if len(piece) > yielded:
+            yield piece[yielded:]
+        yielded = max(0, yielded - len(piece))
 
 
 def _inflated(stream: IO[bytes]) -> Iterator[bytes]:
-    """What a gzip file gives, of all its members, up to the very byte where it is damaged.
+    """Unzip all members of a gzip file, in pieces, up to the very byte where it is damaged.
 
-    Python's gzip loses what zlib had of the last piece when it met the damage: up to 128 KB.
+    Python's gzip module would lose up to 128 KB before the damage, which zlib had unzipped already.
 
     Raises:
-        zlib.error: if it is damaged.
-        EOFError: if it is cut off.
+        zlib.error: where the file is damaged.
+        EOFError: at its end, if it is cut off.
     """
     member, rest, first = None, b"", True
     while rest := rest or stream.read(_CHUNK_BYTES):
         if member is None:
-            rest = rest if first else rest.lstrip(b"\0")  # padding
+            rest = rest if first else rest.lstrip(b"\0")  # zeros may follow a member
             if not rest:
                 continue
             member, first = zlib.decompressobj(16 + zlib.MAX_WBITS), False
@@ -165,6 +169,7 @@ def _inflated(stream: IO[bytes]) -> Iterator[bytes]:
         try:
             piece = member.decompress(rest, _CHUNK_BYTES)
         except zlib.error:
+            # Byte by byte from the state before: whatever is whole comes out first.
             for i in range(len(rest)):
                 yield before.decompress(rest[i : i + 1])
             raise
@@ -192,7 +197,7 @@ def _refuse_entities(element: etree._Element) -> None:
 
 
 def _forget(element: etree._Element) -> None:
-    """Free a record and all before it, so that memory does not grow with the file."""
+    """Free a record and its predecessors, so that memory does not grow with the file."""
     element.clear()
     parent = element.getparent()
     if parent is not None:
@@ -217,7 +222,7 @@ def _record(element: etree._Element, number: int) -> Citation | Rejection:
         body = _first(element, "BookDocument")
     if body is None:
         return Rejection(f"record {number}", f"<{element.tag}> without its citation element")
-    # Only a direct child is the record's own number: references and corrections hold PMIDs too.
+    # Only a direct child is the record's own PMID: references and corrections hold PMIDs too.
     pmid = _first(body, "PMID")
     value = _positive_int(pmid.text) if pmid is not None else None
     if value is None or pmid is None:
@@ -233,8 +238,8 @@ def _article(record: etree._Element, body: etree._Element, pmid: int, version: i
     article = _first(body, "Article")
     if article is None:
         return Citation(pmid, "", 0, version)
-    # One pass over the children: to look each up by name takes four times as long. The first of a
-    # name counts, but for those that may repeat.
+    # One pass over the children, as looking each up by name takes four times as long. Where a name
+    # repeats, the first child counts, except where all do.
     first: dict[str, etree._Element] = {}
     locations, publication_types = [], []
     for child in article:
@@ -297,7 +302,8 @@ def _book(body: etree._Element, pmid: int, version: int) -> Citation:
 
 
 def _first(element: etree._Element | None, tag: str) -> etree._Element | None:
-    """The first child of that name. It is among the first: ``find`` takes five times as long."""
+    """The first child of that name; None if there is none. The loop takes a fifth of the time of
+    lxml's ``find``, as the children that are asked for stand near the front."""
     if element is not None:
         for child in element:
             if child.tag == tag:
@@ -306,6 +312,7 @@ def _first(element: etree._Element | None, tag: str) -> etree._Element | None:
 
 
 def _content(element: etree._Element | None) -> str:
+    """The text of an element with whitespace squeezed; empty if there is no element."""
     if element is None:
         return ""
     text = _raw_content(element)
@@ -317,19 +324,20 @@ _squeeze_short = lru_cache(1 << 13)(squeeze)
 
 
 def _raw_content(element: etree._Element) -> str:
-    """What stands in an element, tags dropped and nothing put in their place."""
-    # Most elements hold plain text only; itertext is several times slower.
+    """The text of an element, inline tags dropped and nothing put in their place."""
+    # Most elements hold plain text only, for which itertext is several times slower.
     return (element.text or "") if not len(element) else "".join(element.itertext())
 
 
 def _abstract(abstract: etree._Element | None) -> list[tuple[str | None, str]]:
+    """Label and text of each section of an abstract."""
     if abstract is None:
         return []
     return [(e.get("Label"), _raw_content(e)) for e in abstract.iterchildren("AbstractText")]
 
 
 def _year(*dates: etree._Element | None) -> int | None:
-    """The first year that a date gives, as ``Year`` or inside a ``MedlineDate``."""
+    """The year of the first date that has one, as ``Year`` or inside a ``MedlineDate``."""
     for date in dates:
         if date is None:
             continue
@@ -350,7 +358,7 @@ def _publication_types(elements: Iterable[etree._Element]) -> list[str]:
 
 def _positive_int(value: str | None) -> int | None:
     value = (value or "").strip()
-    # isdigit alone would accept superscripts; PMIDs have 8 digits, so 18 is a bound, not a rule.
+    # isdigit alone would accept superscripts. PMIDs have 8 digits; 18 always fit into 64 bits.
     if not (value.isascii() and value.isdigit() and len(value) <= 18):
         return None
     return int(value) or None

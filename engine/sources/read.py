@@ -1,9 +1,12 @@
 """A shard as Arrow: its keys for planning, its citations for annotating.
 
-A shard is read twice. The first pass (:func:`scan_shard`) keeps only keys, so that the driver can
-decide which record of a PMID counts and what is settled already *before* any model time is spent;
-the second (:func:`read_citations`) yields just the citations that are wanted. Parsing costs
-seconds per 30,000 citations, the model minutes to hours.
+Enters: a shard. Leaves: one row of keys, or batches of citations. Left to others: which citations
+are wanted.
+
+A shard is read twice. The first pass (:func:`scan_shard`) keeps only keys. From those the driver
+decides which record of a PMID counts and what is settled already, *before* any model time is spent.
+The second pass (:func:`read_citations`) yields just the citations that are wanted. Parsing 30,000
+citations takes seconds, annotating them minutes to hours.
 """
 
 from collections.abc import Iterator
@@ -42,13 +45,18 @@ SCAN_SCHEMA = pa.schema(
         pa.field("md5", pa.string()),
     ]
 )
-"""One row is one shard. ``pmid`` … ``empty`` run in file order, so that a citation is known by its
-position in them; ``deleted`` are the PMIDs of DeleteCitation; ``damage`` is null if all was read.
-"""
+"""One row is one shard, and ``shard`` its index in the run. The lists from ``pmid`` to ``empty``
+are in file order, so that a citation is known by its position in them; ``empty`` says whether it
+has no text. ``deleted`` holds the PMIDs of DeleteCitation. ``damage`` is null if all was read.
+``md5`` is that of the file's bytes, in hex."""
 
 
 def scan_shard(shard: Shard, index: int) -> pa.Table:
-    """One row of :data:`SCAN_SCHEMA` for ``shard``, the ``index``-th of the run."""
+    """One row of :data:`SCAN_SCHEMA` for ``shard``, whose index in the run is ``index``, from 0.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
     pmids, versions, digests, metadata, empty, deleted, rejected = [], [], [], [], [], [], []
     damage = None
     md5 = digest_shard(shard)
@@ -77,18 +85,15 @@ def read_citations(
 ) -> Iterator[pa.RecordBatch]:
     """Yield batches of :data:`CITATION_SCHEMA`, in file order, of at most ``batch_rows`` rows.
 
-    ``wanted`` is a boolean mask over the citations of the shard; ``None`` takes all. Rejected
-    records and damage are passed over in silence: scanning has reported them.
+    ``wanted`` is a boolean mask over the citations of the shard; with None all are wanted. Rejected
+    records and damage are passed over in silence, as scanning has reported them.
 
     Raises:
-        OSError: if the file cannot be read, or is not the one that was scanned: its bytes do not
-            have the shard's ``md5`` (if it has one), or its citations are not as many as
-            ``wanted``.
+        OSError: if the file cannot be read or is not the one that was scanned, which shows in its
+            MD5 (if the shard has one) or in a number of citations other than ``wanted`` has.
     """
-    if shard.md5 is not None and (found := digest_shard(shard)) != shard.md5:
-        raise OSError(
-            f"{shard.uri}: changed since it was planned: had MD5 {shard.md5}, has {found}"
-        )
+    if shard.md5 is not None and (md5 := digest_shard(shard)) != shard.md5:
+        raise OSError(f"{shard.uri}: changed since it was planned: had MD5 {shard.md5}, has {md5}")
     batch: list[Citation] = []
     number = 0
     try:
@@ -112,6 +117,7 @@ def read_citations(
 
 
 def _read_records(shard: Shard) -> Iterator[Citation | Deletion | Rejection]:
-    # An OSError is no damage: the file may be whole, and its records must not be taken for absent.
+    # An OSError is not taken for damage: the file may be whole, and its records must not be taken
+    # for absent.
     with open_shard(shard) as stream:
         yield from _READERS[shard.format](stream)

@@ -1,7 +1,7 @@
-"""Which files a SOURCE names, in the order in which their records count.
+"""The files that a SOURCE names, in the order in which their records count.
 
-Enters: paths, directories, globs, URIs. Leaves: :class:`Shard` per file. Left to others: what is
-in the files.
+Enters: paths, directories, globs, URIs. Leaves: one :class:`Shard` for each file. Left to others:
+what is in the files.
 """
 
 import hashlib
@@ -24,13 +24,14 @@ FORMATS = {
     ".jsonl.gz": "jsonl",
     ".ndjson": "jsonl",
 }
-"""What a name ends in, and the reader for it."""
+"""The format of a file, by the end of its name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One input file. ``name`` is its path below the SOURCE that named it: stored as ``source``.
-    ``md5`` is that of its bytes when it was scanned; None if it was not yet."""
+    """One input file. ``name`` is its path below the SOURCE that named it, and is stored as the
+    ``source`` of its citations. ``md5`` is that of its bytes when it was scanned, in hex; None if
+    it has not been scanned."""
 
     uri: str
     name: str
@@ -41,31 +42,31 @@ class Shard:
 def find_shards(sources: Sequence[str]) -> list[Shard]:
     """Expand ``sources`` to files, each once, in the order in which a later record wins.
 
-    NLM's files (``pubmed26n0001.xml.gz``) come first, by year and number; all others follow in
+    NLM's files (``pubmed26n0001.xml.gz``) come first, by year and number. All others follow in
     the order given, those of a directory or glob by name.
 
     Raises:
-        UsageError: for every source that does not exist, has an unknown scheme or ending, or
-            holds nothing to read; all at once.
+        UsageError: if a source does not exist, has an unknown scheme or ending, or holds nothing
+            to read; the message names all such sources.
     """
-    found: dict[str, Shard] = {}
+    shards: dict[str, Shard] = {}
     faults = []
     for source in sources:
         try:
             for shard in _expand(source):
-                found.pop(shard.uri, None)  # named twice: its last place counts
-                found[shard.uri] = shard
+                shards.pop(shard.uri, None)  # of a file that is named twice, the last time counts
+                shards[shard.uri] = shard
         except UsageError as e:
             faults.append(str(e))
     if faults:
         raise UsageError("\n".join(faults))
-    return sorted(found.values(), key=_nlm_order)
+    return sorted(shards.values(), key=_nlm_order)
 
 
 @contextmanager
 def open_shard(shard: Shard) -> Iterator[IO[bytes]]:
     """The raw bytes of a shard, seekable, not decompressed."""
-    # fs is held until the end: a zip file closes with the file system that looks into it.
+    # fs must live until the end: a zip file is closed with the file system that reads it.
     fs, path = filesystem(shard.uri)
     with fs.open(path, "rb") as stream:
         yield stream
@@ -81,7 +82,7 @@ def digest_shard(shard: Shard) -> str:
 
 
 def _nlm_order(shard: Shard) -> tuple[int, int, int]:
-    # sorted() is stable: equal keys (everything that is not NLM's) keep the order given.
+    # Files that are not NLM's have equal keys, so that sorted() leaves them in the order given.
     number = nlm_number(shard.name)
     return (0, *number) if number else (1, 0, 0)
 
@@ -92,13 +93,13 @@ def _expand(source: str) -> list[Shard]:
         raise UsageError(f"source '': is empty; {expected}")
     scheme = source.split("://", 1)[0] + "://" if "://" in source else ""
     if scheme == "file://":
-        scheme = ""  # the same shard as the plain path
+        scheme = ""  # so that the shard is the same as that of the plain path
     try:
         fs, path = filesystem(source)
     except Exception as e:  # each file system has errors of its own
         raise UsageError(f"source {source}: cannot open this kind of URI ({e})") from e
-    # What belongs to the URI but not to the path: the options that pyarrow reads from an S3 URI's
-    # query; in ``zip://a.xml::some.zip``, the file around it.
+    # ``rest`` is in the URI but not in the path: an S3 URI's query, from which pyarrow reads
+    # options, or, in ``zip://a.xml::some.zip``, the file around it.
     mark = "?" if scheme.removesuffix("://") in ARROW_SCHEMES else "::"
     _, mark, rest = source.removeprefix(scheme).partition(mark)
     rest = mark + rest if scheme else ""
@@ -126,14 +127,15 @@ def _expand(source: str) -> list[Shard]:
 
 
 def _shard(scheme: str, rest: str, path: str, name: str, source: str) -> Shard:
-    kind = _format(path)
-    if kind is None:
+    form = _format(path)
+    if form is None:
         raise UsageError(f"source {source}: unknown kind of file; expected {', '.join(FORMATS)}")
     if scheme and "://" not in path:
         path = scheme + path + rest
-    return Shard(path, name, kind)
+    return Shard(path, name, form)
 
 
 def _format(path: str) -> str | None:
+    """The format by the end of the name, in whatever case; None if it is none of FORMATS."""
     name = PurePosixPath(path).name.lower()
-    return next((kind for ending, kind in FORMATS.items() if name.endswith(ending)), None)
+    return next((form for ending, form in FORMATS.items() if name.endswith(ending)), None)

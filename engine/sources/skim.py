@@ -1,20 +1,27 @@
-"""Leave out of PubMed XML, before it is parsed, what no column comes from.
+"""The parts of PubMed XML that no column comes from, cut out before the XML is parsed.
 
 Enters: the bytes of a file, in pieces. Leaves: the same bytes, in pieces, without author lists,
 processing dates, histories, reference lists, and what follows the journal in a MedlineCitation
-(MeSH, chemicals, corrections, …): three quarters of a file. Left to others: all judgement.
+(MeSH, chemicals, corrections, …): three quarters of a file. Left to others: judging whether the
+file is sound.
 
-Only what is written exactly as NLM writes it is cut. A file that begins otherwise (encoding,
-internal DTD subset, attributes of the root) passes whole. So does the rest of a file from the first
-comment, CDATA section or instruction with tags in it, and from the first thing between records that
-is no PubmedArticle. Without those, every "<" of well-formed XML begins a tag (or an instruction),
-so that tags can be found and counted as bytes. A part is cut if it begins once and ends within its
-record, at the depth where it belongs; otherwise it stays, and the parser judges it.
+A part is cut only where it is written exactly as NLM writes it:
 
-Not noticed any more is what is wrong *inside* a part that begins and ends as it should: mismatched
-tags, undefined entities, characters that XML forbids, bytes that are not UTF-8, records where none
-belongs, and missing bytes that begin within a part of one record and end within the same part of a
-later one. Lines that the parser's messages name are counted without what is cut.
+- A file that begins otherwise (encoding, internal DTD subset, attributes of the root) is passed on
+  whole.
+- From the first comment, CDATA section or instruction with tags in it, and from the first element
+  between records that is no PubmedArticle, the rest of the file is passed on whole. Before those,
+  every "<" of well-formed XML begins a tag or an instruction, so that tags can be found and counted
+  as bytes.
+- A part is cut if it begins once, at the depth where it belongs, and ends within its record.
+  Otherwise it stays, and the parser judges it.
+
+The parser never sees what is cut, so some faults pass unnoticed. These are faults inside a part
+that begins and ends as it should: mismatched tags, undefined entities, characters that XML forbids,
+bytes that are not UTF-8, records where none belongs. Bytes that are missing from a file pass
+unnoticed too, if the hole begins inside a part of one record and ends inside the same part of a
+later record: what is left looks like one record with one such part. The parser's messages count
+lines without those that were cut.
 """
 
 import re
@@ -22,11 +29,12 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-_BEGINNING_BYTES = 1 << 12  # what a file may have before its first record, to be skimmed
+_BEGINNING_BYTES = 1 << 12  # a file with more than this before its first record is not skimmed
 _HELD_BYTES = 4 << 20
-"""No end of a record is waited for longer. The longest author lists make some 3 MB."""
+"""If no record ends within so many bytes, the rest of the file is passed on whole. The longest
+author lists take some 3 MB."""
 
-# Quantifiers are possessive (++, *+, ?+): no input takes more than linear time.
+# Quantifiers are possessive (++, *+, ?+), so that no input takes more than linear time.
 _BEGINNING = re.compile(
     rb"(?:\xef\xbb\xbf)?+"
     rb"(?:<\?xml version=[\"']1\.0[\"'](?: encoding=[\"'](?i:utf-8|us-ascii)[\"'])?+ ?+\?>)?+\s*+"
@@ -35,9 +43,9 @@ _BEGINNING = re.compile(
 )
 _RECORD = re.compile(rb"\s*+<PubmedArticle>")
 _RECORD_END = b"</PubmedArticle>"
-_INSTRUCTION = re.compile(rb"<\?[^<>?]++\?>")  # NLM has <?nihms ?>
+_INSTRUCTION = re.compile(rb"<\?[^<>?]++\?>")  # NLM's files have <?nihms ?>
 _EMPTY = re.compile(rb"<[\w:]++(?: [\w:]++=\"[^\"<>]*+\")*+ ?+/>|" + _INSTRUCTION.pattern)
-# Group 1 up to the PMID; then dates, with nothing in them but numbers; the article follows.
+# Group 1 ends after the PMID. Then come dates that hold nothing but numbers, then the article.
 _HEAD = re.compile(
     rb"(\s*+<PubmedArticle>\s*+<MedlineCitation(?: \w++=\"[^\"<>&]*+\")*+>"
     rb"\s*+<PMID(?: Version=\"\d++\")?+>\d++</PMID>)"
@@ -47,15 +55,15 @@ _HEAD = re.compile(
 
 
 class _Part(NamedTuple):
-    """What is cut: from the end of group 1 of ``form`` to the next ``until``."""
+    """A part of a record that is cut: from the end of group 1 of ``form`` to the next ``until``."""
 
-    sign: bytes  # found first
-    form: re.Pattern[bytes]  # what must stand there
+    sign: bytes  # how it begins: looked for first, as that is fast
+    form: re.Pattern[bytes]  # must match where the sign is
     until: bytes
-    until_goes: bool
+    until_goes: bool  # whether ``until`` itself is cut too
     never: bytes  # must not occur in between
-    depth: int  # elements open around it, at most
-    repeats: bool = False
+    depth: int  # it may have at most so many open elements around it
+    repeats: bool = False  # whether a record may have several
 
 
 _PARTS = (
@@ -100,9 +108,10 @@ _PARTS = (
 
 
 def skim(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the bytes of ``pieces`` without what is cut, holding back a record at most.
+    """Yield the bytes of ``pieces`` without the parts that are cut.
 
-    Where ``pieces`` raise an error, it comes after all that was read before.
+    At most one record that has not ended yet is held back. If ``pieces`` raises an error, all that
+    was read before is yielded first.
     """
     source = iter(pieces)
     held = b""
@@ -119,7 +128,7 @@ def skim(pieces: Iterable[bytes]) -> Iterator[bytes]:
                 begun = True
                 yield beginning[0]
                 held = held[beginning.end() :]
-            # Whole records only: what follows the end of the last one waits for more.
+            # Only whole records are looked at; bytes after the last one wait for the next piece.
             at, end = 0, held.rfind(_RECORD_END)
             if end < 0 and len(held) <= _HELD_BYTES:
                 continue
@@ -145,7 +154,7 @@ def skim(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 def _has_more_than_tags(data: bytes, start: int, end: int) -> bool:
     """Whether there is a comment, a CDATA section or an instruction with angle brackets in it."""
-    for mark in (b"!", b"?"):  # rare: found ten times as fast as "<!" and "<?"
+    for mark in (b"!", b"?"):  # rare in text, and found ten times as fast as "<!" and "<?"
         at = data.find(mark, start, end)
         while at >= 0:
             if data.startswith(b"<", at - 1) and not _INSTRUCTION.match(data, at - 1, end):
@@ -155,7 +164,7 @@ def _has_more_than_tags(data: bytes, start: int, end: int) -> bool:
 
 
 def _skim_record(data: bytes, start: int, kept: list[bytes]) -> int:
-    """Add to ``kept`` what stays of the record at ``start``; return its end."""
+    """Append to ``kept`` the bytes of the record at ``start`` that are not cut; give its end."""
     end = data.index(_RECORD_END, start) + len(_RECORD_END)
     head = _HEAD.match(data, start, end)
     if not head:
@@ -165,7 +174,8 @@ def _skim_record(data: bytes, start: int, kept: list[bytes]) -> int:
     at, depth = head.end(), 2
     for part in _PARTS:
         while (first := data.find(part.sign, at, end)) >= 0:
-            # Elements open at ``first``; the empty ones before it are seldom any.
+            # How many elements are open at ``first``. Empty ones count as open here; they are rare,
+            # and are taken off only if that decides.
             depth += data.count(b"<", at, first) - 2 * data.count(b"</", at, first)
             if depth > part.depth:
                 depth -= len(_EMPTY.findall(data, at, first))
@@ -184,8 +194,9 @@ def _skim_record(data: bytes, start: int, kept: list[bytes]) -> int:
 
 
 def _until(data: bytes, part: _Part, start: int, end: int) -> int:
-    """Up to where ``part``, begun before ``start``, is cut; -1 if it begins again or never ends."""
-    # What repeats ends the record: seen from there, the last end is near.
+    """Where the cut of ``part`` ends, whose form ends at ``start``; -1 if the part begins again or
+    never ends."""
+    # Parts that repeat stand at the end of a record, so that the last one's end is near that.
     until = (data.rfind if part.repeats else data.find)(part.until, start, end)
     again = data.find(part.never, start, until) if until >= 0 else -1
     if again >= 0:

@@ -1,7 +1,10 @@
 """Parquet and JSONL with ``pmid``, ``title`` and ``abstract`` to citations.
 
+Enters: the bytes of a file. Leaves: citations and rejected rows in file order. Left to others:
+which of several rows of a PMID counts.
+
 The columns of the annotations table that describe a citation (``version``, ``pub_year``,
-``journal``, ``language``, ``doi``, ``publication_types``) are taken over where they exist.
+``journal``, ``language``, ``doi``, ``publication_types``) are taken over where the file has them.
 """
 
 import gzip
@@ -39,8 +42,8 @@ def read_parquet(stream: IO[bytes]) -> Iterator[Citation | Rejection]:
                 f"no column {', '.join(sorted(missing))}, expected pmid, title, abstract",
             )
         columns = [c for c in _COLUMNS if c in names]
-        # One row group after the other: a batch across two would take the first one's rows along
-        # when the second is damaged.
+        # One row group after the other: in a batch across two, damage in the second would take the
+        # rows of the first along.
         for group in range(file.num_row_groups):
             for batch in file.iter_batches(_ROWS_PER_READ, [group], columns):
                 for row in _rows(batch):
@@ -56,7 +59,7 @@ def read_parquet(stream: IO[bytes]) -> Iterator[Citation | Rejection]:
 def read_jsonl(stream: IO[bytes]) -> Iterator[Citation | Rejection]:
     """Yield the lines of a JSONL file (plain or gzip) in order; empty lines are passed over.
 
-    A line that is no JSON object is rejected by itself, since the next line stands on its own.
+    A line that is no JSON object is rejected alone, since the next line can be read without it.
 
     Raises:
         DamagedSource: where the gzip stream breaks, or a line is longer than 16 MiB.
@@ -87,7 +90,8 @@ def read_jsonl(stream: IO[bytes]) -> Iterator[Citation | Rejection]:
 
 
 def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | UnicodeDecodeError]:
-    # Arrow takes over the bytes of a string unchecked: bad ones show up only here.
+    """The rows in order; in place of one whose text is not UTF-8, the error."""
+    # Arrow takes over the bytes of a string unchecked: bad ones show only when they are decoded.
     try:
         yield from batch.to_pylist()
     except UnicodeDecodeError:
@@ -115,7 +119,8 @@ def _citation(row: dict[str, Any], place: str) -> Citation | Rejection:
         return Rejection(f"{place}, PMID {pmid}", f"text is not valid Unicode: {e}")
     extra = {name: row[name] for name in _OPTIONAL if row.get(name) not in (None, "")}
     try:
-        # Arrow would notice a wrong type only when the whole batch is built, and some never.
+        # Row by row: Arrow would refuse a wrong type only when the whole batch is built, and it
+        # converts some in silence.
         typed = pa.array([extra], _EXTRA_TYPE)[0].as_py()
         for name, value in extra.items():
             if typed[name] != value:

@@ -1,4 +1,4 @@
-"""Bytes, wherever they are: file systems behind URIs, files written whole or not at all, digests.
+"""Bytes, wherever they are: file systems behind URIs, files written whole, gzip, digests, a cache.
 
 Knows nothing of PubMed, of models or of tables.
 """

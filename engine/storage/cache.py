@@ -1,12 +1,13 @@
-"""The folder in which pubmark keeps what it can lose: fetched checkpoints, digests, parts of files.
+"""The folder for what pubmark keeps on a machine to save time, and may lose at any moment.
 
-It is the one that PUBMARK_CACHE names, else ``~/.cache/pubmark``.
+Leaves: the path that the environment variable PUBMARK_CACHE names, else ``~/.cache/pubmark``. Left
+to others: making it, and what lies in it (digests, parts of uploads, fetched checkpoints).
 """
 
 import os
 from pathlib import Path
 
 
-def cache_folder(*parts: str) -> Path:
-    """A place in the cache. Nothing is made there."""
-    return Path(os.environ.get("PUBMARK_CACHE", "~/.cache/pubmark")).expanduser().joinpath(*parts)
+def cache_folder() -> Path:
+    """The cache's folder, which need not exist yet."""
+    return Path(os.environ.get("PUBMARK_CACHE", "~/.cache/pubmark")).expanduser()

@@ -1,8 +1,8 @@
-"""Digests of large files, remembered on this machine: an hourly job must not read them each time.
+"""Digests of files, remembered on this machine: an hourly job must not read large files each time.
 
-Enters: files, or what their store says of them. Leaves: digests in hex. A file is known by its
-place, size and time of change. The cache can be lost, or be shared by processes: what is not in it
-is computed.
+Enters: where a file is, its size, and when it changed. Leaves: its digest, looked up or computed.
+A small database in the cache folder remembers digests. It can be lost, and processes can share it:
+what is not in it is computed. Left to others: what a digest is compared with.
 """
 
 import hashlib
@@ -19,25 +19,23 @@ from typing import Any
 from engine.storage.cache import cache_folder
 
 _SETTLED_S = 2.0
-"""A file that changed less than so many seconds ago may change again without its time of change
-showing it: file systems count in ticks."""
-
+"""A file that changed so lately may change again within the same tick of its clock."""
 _LARGE_BYTES = 64 << 20
-"""Smaller files are read each time: that costs less than looking them up."""
+"""A smaller file is hashed in less than a tenth of a second, and its digest is not remembered."""
 
 
 def remembered(
-    kind: str, place: str, size: int, changed: object, compute: Callable[[], str]
+    kind: str, location: str, size: int, changed: object, compute: Callable[[], str]
 ) -> str:
-    """The digest of a file, from the cache or computed.
+    """The digest of the file at ``location`` (a path or URI), from the cache or computed.
 
-    ``kind`` names the digest, ``place`` the file. ``changed`` is the file's time of change in
-    nanoseconds, or a tag that its store changes whenever the content changes (an ETag). If it is
-    None, the digest is computed and not remembered.
+    ``kind`` names the algorithm, ``size`` is in bytes. ``changed`` is the time of the last change
+    in nanoseconds, or another value that the store gives and that changes when the content does,
+    such as an ETag. With None nothing shows a change, so nothing is remembered.
     """
     if changed is None or (isinstance(changed, int) and time.time() - changed / 1e9 < _SETTLED_S):
         return compute()
-    key = json.dumps([kind, place, size, str(changed)])
+    key = json.dumps([kind, location, size, str(changed)])
     try:
         with closing(_open()) as db, db:
             row = db.execute("SELECT digest FROM digests WHERE key = ?", (key,)).fetchone()
@@ -51,12 +49,40 @@ def remembered(
 
 
 def changed_at(info: dict[str, Any]) -> object:
-    """When a file changed, in nanoseconds, or its tag, by an fsspec ``info``; None if it says
-    neither."""
+    """What shows a change of a file in its fsspec ``info``: its ETag or its time; None if neither.
+
+    A time in seconds comes back in nanoseconds, as :func:`remembered` expects it.
+    """
     for name in ("ETag", "etag", "mtime", "LastModified", "last_modified"):
         if (value := info.get(name)) is not None:
             return int(value * 1e9) if isinstance(value, float) else value
     return None
+
+
+def digest_files(paths: list[Path]) -> str:
+    """BLAKE2b-128, in hex, over the names and contents of ``paths``, in their order.
+
+    Hashing takes about a second for a gigabyte and core. The digest of a file of 64 MiB or more is
+    remembered until the file changes.
+    """
+    total = hashlib.blake2b(digest_size=16)
+    with ThreadPoolExecutor() as pool:
+        for path, digest in zip(paths, pool.map(_digest, paths), strict=True):
+            total.update(path.name.encode() + b"\0" + bytes.fromhex(digest))
+    return total.hexdigest()
+
+
+def _digest(path: Path) -> str:
+    stat = path.stat()
+    compute = partial(_compute, path)
+    if stat.st_size < _LARGE_BYTES:
+        return compute()
+    return remembered("blake2b", str(path.resolve()), stat.st_size, stat.st_mtime_ns, compute)
+
+
+def _compute(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def _open() -> sqlite3.Connection:
@@ -65,28 +91,3 @@ def _open() -> sqlite3.Connection:
     db = sqlite3.connect(cache / "digests.sqlite", timeout=10)
     db.execute("CREATE TABLE IF NOT EXISTS digests (key TEXT PRIMARY KEY, digest TEXT)")
     return db
-
-
-def digest_files(paths: list[Path]) -> str:
-    """BLAKE2b-128 over the names and contents of files in their order, as hex.
-
-    About a gigabyte a second and core; that of a large file is remembered until the file changes.
-    """
-
-    def compute(path: Path) -> str:
-        with path.open("rb") as f:
-            return hashlib.file_digest(f, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-
-    def digest(path: Path) -> bytes:
-        stat = path.stat()
-        if stat.st_size < _LARGE_BYTES:
-            return bytes.fromhex(compute(path))
-        place = str(path.resolve())
-        found = remembered("blake2b", place, stat.st_size, stat.st_mtime_ns, partial(compute, path))
-        return bytes.fromhex(found)
-
-    total = hashlib.blake2b(digest_size=16)
-    with ThreadPoolExecutor() as pool:
-        for path, value in zip(paths, pool.map(digest, paths), strict=True):
-            total.update(path.name.encode() + b"\0" + value)
-    return total.hexdigest()

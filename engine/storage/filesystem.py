@@ -1,8 +1,7 @@
-"""The file system behind a URI: fsspec's way of opening it, with Arrow's implementation where it
-has one.
+"""The file system behind a URI.
 
-Enters: a path or URI. Leaves: an fsspec file system and the path in it. Credentials and endpoints
-come from the usual variables of each store.
+Enters: a local path or a URI. Leaves: an fsspec file system, and the path in it. Left to others:
+everything that is done with the files there.
 """
 
 from typing import Any
@@ -11,10 +10,15 @@ import fsspec
 from fsspec.implementations.arrow import ArrowFSWrapper
 
 ARROW_SCHEMES = ("s3", "gs", "gcs", "hdfs")
+"""The schemes for which pyarrow has a file system of its own."""
 
 
 def filesystem(uri: str) -> tuple[Any, str]:
-    """The fsspec file system for ``uri`` and the path in it; pyarrow's own where it has one."""
+    """The file system for ``uri`` and the path in it: pyarrow's own, wrapped, where it has one.
+
+    Raises:
+        Exception: of a type that depends on the file system, if there is none for the URI.
+    """
     scheme = uri.split("://", 1)[0] if "://" in uri else ""
     if scheme in ARROW_SCHEMES:
         from pyarrow.fs import FileSystem

@@ -1,6 +1,8 @@
 """A file that is written whole or not at all.
 
-Enters: a name, or ``-``. Leaves: a stream to write to. Left to others: what is written.
+Enters: the name of a local file, or ``-`` for stdout. Leaves: a stream to write to; under the name
+there is the whole file once the block has ended well, and nothing new if it has not. Left to
+others: what is written.
 """
 
 import io
@@ -16,16 +18,18 @@ from schemas.errors import UsageError
 
 @contextmanager
 def open_target(to: str, force: bool) -> Iterator[BinaryIO]:
-    """The file ``to``, or stdout for ``-``, for writing.
+    """Open the file ``to``, or stdout for ``-``, for writing.
 
-    What is written goes to a file beside ``to``, which takes its name once all is well and is
-    removed if not, so that under the name there is never a part.
+    The bytes go to a hidden file beside ``to``. When the block ends well that file is renamed to
+    ``to``; when the block raises it is deleted. So a reader of ``to`` never sees half a file.
 
     Raises:
-        UsageError: if ``to`` is there (unless it is a file, and ``force``) or its folder is not.
+        UsageError: if ``to`` exists (unless it is a file, and ``force``), or cannot be written,
+            as where its folder is missing.
     """
     if to == "-":
-        if isinstance(sys.stdout.buffer, io.RawIOBase):  # PYTHONUNBUFFERED: it writes in part
+        # With PYTHONUNBUFFERED stdout is a raw stream, whose write may take a part only.
+        if isinstance(sys.stdout.buffer, io.RawIOBase):
             with open(sys.stdout.fileno(), "wb", closefd=False) as stdout:
                 yield stdout
         else:

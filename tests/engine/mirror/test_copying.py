@@ -356,7 +356,7 @@ def test_a_dry_run_touches_nothing(run: Run, published: Server, to: Path) -> Non
 
 
 def test_two_runs_do_not_fill_one_target(run: Run, to: Path) -> None:
-    with Target(str(to)).held("mirror-baseline"), pytest.raises(UsageError, match="another run"):
+    with Target(str(to)).locked("mirror-baseline"), pytest.raises(UsageError, match="another run"):
         run()
     run()
 

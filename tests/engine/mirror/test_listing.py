@@ -96,6 +96,7 @@ DIGEST = "0123456789abcdef0123456789abcdef"
         f"{DIGEST} *{A}\n",
         f"MD5 ({A}) = {DIGEST}\n",
         f"{DIGEST}\n",
+        f"{DIGEST}  {A.removesuffix('.gz')}\n",  # named as it is once unzipped
     ],
 )
 def test_md5(text: str) -> None:

@@ -1,8 +1,16 @@
-"""What a gate makes of a comparison."""
+"""What a gate asks, and what it makes of a comparison."""
 
-from engine.refresh.gate import judge
+from pathlib import Path
+
+import pytest
+
+from engine.checkpoints.load import Checkpoint
+from engine.refresh.gate import Gate, judge, question
 from engine.scoring.comparison import Comparison, GoldScore, Side, compare
-from schemas.configs.refresh import GateLimits
+from engine.steps.annotator import Annotator, make_annotator
+from engine.tables.decisions import decide
+from engine.tables.store import Store
+from schemas.configs.refresh import GateLimits, GatePart
 from schemas.spans import TypedSpan
 
 LIMITS = GateLimits(
@@ -18,6 +26,57 @@ def span(start: int, end: int, kind: str = "gene") -> TypedSpan:
 def side(f1: float, failed: int = 0) -> Side:
     scores = (GoldScore(None, 10, f1, f1, f1), GoldScore("gene", 10, f1, f1, f1))
     return Side("n", "a", 10, failed, scores)
+
+
+@pytest.fixture
+def candidate(nano: Checkpoint) -> Annotator:
+    return make_annotator(nano, nano.manifest.task)
+
+
+def test_the_digest_of_a_question_is_the_same_in_every_version() -> None:
+    # It is stored in rollouts: with another one, a refused checkpoint would be tried again.
+    assert question("new", "old", {"sample": 500, "corpora": ["a"]}) == "7e897add93fbbe59"
+    assert question("new", None, {}) == "6961b5fe412c28c3"
+
+
+def test_nothing_is_asked_where_there_is_nothing_to_decide(
+    store: Store, candidate: Annotator
+) -> None:
+    for part, current in (
+        (None, "old"),  # no gate
+        (GatePart(), candidate.fingerprint),  # it is the table's annotator already
+        (GatePart(), None),  # neither rows nor gold to try it on
+    ):
+        gate = Gate(part, store, candidate, current)
+        assert (gate.is_open, gate.decision, gate.refusal) == (False, None, None)
+
+
+def test_a_question_is_answered_once_until_something_in_it_changes(
+    store: Store, candidate: Annotator, tmp_path: Path
+) -> None:
+    def gate(current: str = "old", **options: object) -> Gate:
+        return Gate(GatePart.model_validate(options), store, candidate, current)
+
+    first = gate()
+    assert first.is_open and first.refusal is None
+    assert first._question is not None
+    new = candidate.fingerprint
+    decide(store, new, "old", first._question, ["worse", "slower"], {}, "r1")
+    again = gate()
+    assert not again.is_open and again.comparison is None
+    assert again.refusal == f"checkpoint {candidate.checkpoint.ref} is refused: worse; slower"
+    assert not gate(old_checkpoint="moved").is_open  # where it is does not matter
+    assert gate(sample=7).is_open and gate(limits={"max_lost": 0.5}).is_open
+    assert gate(current="older").is_open
+    gold = tmp_path / "gold.parquet"
+    gold.write_bytes(b"1")
+    asked = {"corpora": [str(gold)]}
+    with_gold = gate(**asked)
+    assert with_gold.is_open and with_gold._question is not None
+    decide(store, new, "old", with_gold._question, [], {}, "r2")
+    assert not gate(**asked).is_open and gate(**asked).refusal is None
+    gold.write_bytes(b"2")
+    assert gate(**asked).is_open
 
 
 def test_noise_is_taken_off() -> None:

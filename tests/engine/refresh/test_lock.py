@@ -1,4 +1,4 @@
-"""One turn at a time, and what a dead one leaves; digests that are remembered."""
+"""One turn at a time, and what a dead one leaves."""
 
 import json
 import os
@@ -11,7 +11,6 @@ import pytest
 
 from engine.refresh.lock import Held, turn
 from engine.runs.run_id import new_run_id
-from engine.storage.digests import remembered
 
 
 def test_a_turn_has_the_tables_to_itself(tmp_path: Path) -> None:
@@ -58,24 +57,3 @@ def test_in_a_store_a_turn_that_is_not_renewed_is_dead() -> None:
     fs.pipe_file(place, json.dumps(other | {"renewed": time.time() - 1000}).encode())
     with turn(root, "mine"):
         pass
-
-
-def test_a_digest_is_computed_once_for_each_change(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PUBMARK_CACHE", str(tmp_path / "cache"))
-    asked: list[int] = []
-
-    def compute() -> str:
-        asked.append(1)
-        return f"d{len(asked)}"
-
-    old = time.time_ns() - 10**10
-    assert [remembered("md5", "a", 5, old, compute) for _ in range(2)] == ["d1", "d1"]
-    assert remembered("md5", "a", 6, old, compute) == "d2"
-    assert remembered("md5", "a", 6, old + 1, compute) == "d3"
-    assert [remembered("md5", "b", 6, None, compute) for _ in range(2)] == ["d4", "d5"]
-    # Changed just now: it may change again without its time showing it.
-    assert [remembered("md5", "b", 6, time.time_ns(), compute) for _ in range(2)] == ["d6", "d7"]
-    monkeypatch.setenv("PUBMARK_CACHE", "/proc/no")
-    assert remembered("md5", "a", 5, old, compute) == "d8"

@@ -1,0 +1,80 @@
+"""A turn's parts that need no engine."""
+
+from pathlib import Path
+
+import pytest
+
+from engine.checkpoints.load import Checkpoint
+from engine.refresh import turn as module
+from engine.refresh.fetch import Fetched
+from engine.refresh.turn import RefreshResult, Turn
+from engine.runs.figures import Reporter
+from engine.steps.annotator import make_annotator
+from engine.tables.ledger import Ledger
+from engine.tables.store import Store
+from schemas.configs.refresh import RefreshConfig
+
+
+@pytest.fixture
+def turn(tmp_path: Path, nano: Checkpoint) -> Turn:
+    config = RefreshConfig(to=str(tmp_path / "t"), sources=[str(tmp_path / "in")])
+    store, candidate = Store(config.to), make_annotator(nano, nano.manifest.task)
+    (tmp_path / "in").mkdir()
+    return Turn(config, store, candidate, RefreshResult("r"), Reporter(), verbose=False)
+
+
+def files(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / "in" / name).write_text(name)
+
+
+def test_without_files_and_without_a_table_nothing_is_done(turn: Turn, tmp_path: Path) -> None:
+    turn.take()
+    assert turn._result.outcome == "nothing to do" and turn._result.exit_code() == 3
+    assert "holds no file to read" in turn._result.problems[0]
+    assert not (tmp_path / "t").exists()
+
+
+def test_what_was_fetched_before_an_interrupt_is_told(
+    turn: Turn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched = Fetched(2, problems=["mirror a: HTTP 404"], interrupted=True)
+    monkeypatch.setattr(module, "fetch", lambda part: fetched)
+    with pytest.raises(KeyboardInterrupt):
+        turn.take()
+    assert (turn._result.fetched, turn._result.problems) == (2, ["mirror a: HTTP 404"])
+
+
+def test_a_new_baseline_counts_once_it_has_no_gap(turn: Turn, tmp_path: Path) -> None:
+    ledger = Ledger(turn._store, None)
+    files(tmp_path, "pubmed25n0001.xml", "pubmed26n0001.xml", "pubmed26n0003.xml", "a.xml")
+    shards, is_baseline = turn._new_shards(ledger, 26)
+    assert (len(shards), is_baseline) == (4, False)
+    assert turn._result.problems == ["the baseline of year 26 waits for 1 files, the first 0002"]
+    files(tmp_path, "pubmed26n0002.xml")
+    shards, is_baseline = turn._new_shards(ledger, 26)
+    assert is_baseline and [s.name for s in shards] == [
+        "pubmed26n0001.xml", "pubmed26n0002.xml", "pubmed26n0003.xml", "a.xml"
+    ]  # fmt: skip
+    assert turn._new_shards(ledger, None)[1] is False
+
+
+@pytest.mark.parametrize(
+    ("result", "code"),
+    [
+        (RefreshResult("r"), 0),
+        (RefreshResult("r", "held", "another"), 0),
+        (RefreshResult("r", "done", problems=["a"]), 3),
+        (RefreshResult("r", "interrupted", problems=["a"]), 130),
+    ],
+)
+def test_exit_codes(result: RefreshResult, code: int) -> None:
+    assert result.exit_code() == code
+
+
+def test_the_keys_of_the_json() -> None:
+    assert list(RefreshResult("r").summary()) == [
+        "run_id", "outcome", "holder", "fetched", "files", "annotated", "revised", "deleted",
+        "partial", "failed", "remade", "gate", "rollout", "compacted", "vacuumed", "problems",
+        "seconds",
+    ]  # fmt: skip
