@@ -1,11 +1,9 @@
 """``pubmark finetune``: corpora to a tuned checkpoint, on Ray Train.
 
-A run is kept beside its checkpoint, in ``TO.run``: what it learns from, its tokenizer, the states
-to go on from, the curves. The same command again goes on from the last state.
+A run is kept beside its checkpoint, in ``TO.run``: its data, its tokenizer, its states and its
+curves. The same command again resumes it from its last state.
 """
 
-import logging
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,12 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.checkpoints.fetch import fetch_files
-from engine.checkpoints.load import digest_weights
 from engine.runs.cluster import connected
-from engine.training.card import write_card
 from engine.training.curve import Curve, Metrics
 from engine.training.fit import fit_stage
-from engine.training.resume import read_state
 from engine.training.stages import (
     claim_folder,
     dev_texts,
@@ -26,18 +21,19 @@ from engine.training.stages import (
     make_tokenizer,
     prepare_data,
 )
-from engine.training.worker import make_model, put_weights
-from engine.training.write import write_checkpoint
+from engine.training.worker import make_model
+from engine.training.write import TuningRecord, write_tuned
 from schemas.configs.finetune import FinetuneConfig
-from schemas.task import CheckpointManifest
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass
 class FinetuneResult:
-    """``checkpoint`` is the directory written. ``removed`` counts, by stage, what shared something
-    with a test split. ``dev_f1`` is the best score on the dev split, null without one."""
+    """The checkpoint's directory, and what the run did.
+
+    ``learned_from`` and ``removed`` count, by stage, the rows learned from and those removed as
+    they share something with a test split. ``loss`` is the last one. ``dev_f1`` is the best score
+    on the dev split, null without one.
+    """
 
     checkpoint: str
     steps: int
@@ -60,7 +56,7 @@ def run(
 ) -> FinetuneResult:
     """Tune a model and write it as a checkpoint.
 
-    ``seen`` is called with a stage's name, figures as they come, and its number of steps.
+    ``seen`` is called with a stage's name, metrics as they come, and its number of steps.
 
     Raises:
         UsageError: if anything named is missing or does not fit.
@@ -69,54 +65,34 @@ def run(
     began = time.monotonic()
     to = Path(config.to).expanduser().absolute()
     folder = to.with_name(f"{to.name}.run")
-    base = None if config.base is None else str(fetch_files(config.base)[1])
+    base = fetch_files(config.base)[1] if config.base is not None else None
     claim_folder(folder, config, base)
     dev = dev_texts(config)
     with connected(verbose):
         prepared = prepare_data(config, folder)
-        tokenizer = Path(base) if base else make_tokenizer(config, folder, prepared)
+        tokenizer = base or make_tokenizer(config, folder, prepared)
         stages = make_stages(config, folder, prepared, tokenizer, base, dev)
-        before: str | None = None
+        state: str | None = None
         for name, stage in stages.items():
-            stages[name] = stage = replace(stage, before=before)
-            before = fit_stage(config, folder, name, stage, seen)
-    curves = {name: Curve.read(folder / name) for name in stages}
-    last = stages["tuning"]
-    model = make_model(last)
-    assert before is not None
-    put_weights(model, read_state(Path(before)))
-    parameters = sum(p.numel() for p in model.parameters())
-    seconds = round(time.monotonic() - began, 1)
-    scored = [row for row in curves["tuning"] if "dev_f1" in row]
-    facts = {
-        "parameters": f"{parameters:,}",
-        "steps": ", ".join(f"{s.optimisation.steps:,} of {n}" for n, s in stages.items()),
-        "tokens": ", ".join(f"{c[-1]['tokens']:,} of {n}" for n, c in curves.items() if c),
-        "seconds, of the last call": f"{seconds:,}",
-        "machine": f"{platform.machine()}, {platform.processor() or platform.system()}",
-    }
-    if config.base:
-        facts["base"] = config.base
-    # An adapter is for these weights, not for others of the same sizes.
-    adapter_of = digest_weights(Path(base)) if base and config.lora and not config.merge else None
-    manifest = CheckpointManifest(
-        name=config.name,
-        description=config.description,
-        task=config.task,
-        base_digest=adapter_of,
+            state = fit_stage(config, folder, name, replace(stage, before=state), seen)
+    model = make_model(replace(stages["tuning"], before=state))
+    record = TuningRecord(
+        prepared=prepared,
+        steps={name: stage.optimisation.steps for name, stage in stages.items()},
+        curves={name: Curve.read(folder / name) for name in stages},
+        parameters=sum(p.numel() for p in model.parameters()),
+        seconds=round(time.monotonic() - began, 1),
     )
-    write_checkpoint(
-        model, tokenizer, manifest, write_card(config, prepared, scored, facts), to, config.merge
-    )
+    write_tuned(config, model, record, tokenizer, base, to)
     return FinetuneResult(
         checkpoint=str(to),
-        steps=sum(s.optimisation.steps for s in stages.values()),
-        parameters=parameters,
-        learned_from={n: p.rows for n, p in prepared.items()},
-        removed={n: sum(p.leaks.values()) for n, p in prepared.items()},
-        loss=curves["tuning"][-1]["loss"] if curves["tuning"] else None,
-        dev_f1=max((row["dev_f1"] for row in scored), default=None),
-        seconds=seconds,
+        steps=sum(record.steps.values()),
+        parameters=record.parameters,
+        learned_from={stage: data.rows for stage, data in prepared.items()},
+        removed={stage: sum(data.leaks.values()) for stage, data in prepared.items()},
+        loss=record.loss,
+        dev_f1=record.dev_f1,
+        seconds=record.seconds,
     )
 
 

@@ -1,4 +1,7 @@
-"""The model card of a tuned checkpoint, written from its run."""
+"""The model card of a tuned checkpoint.
+
+Enters: a run's config, data and metrics. Leaves: Markdown. Left to others: writing it to a file.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,21 +17,21 @@ def write_card(
     curve: Sequence[Mapping[str, Any]],
     facts: Mapping[str, str],
 ) -> str:
-    """Markdown: what the checkpoint is, what it learned from, how, and how good it became.
+    """Markdown that says what the checkpoint is, what it learned from, how good it is, and how.
 
     ``prepared`` is by stage; ``curve`` holds the metrics of each scoring of the dev split;
-    ``facts`` are further lines, such as parameters, seconds and machine.
+    ``facts`` are further lines by name, such as parameters, seconds and machine.
     """
     types = ", ".join(config.task.entity_types)
     lines = [f"# {config.name}", "", config.description or f"Marks {types} in biomedical text.", ""]
     lines += ["A supervised model, tuned by `pubmark finetune`.", ""]
     lines += [f"- {name}: {value}" for name, value in facts.items()]
     lines += ["", "## What it learned from", ""]
-    for stage, found in prepared.items():
+    for stage, data in prepared.items():
         what = "texts" if stage == "language" else "examples"
-        leaks = ", ".join(f"{n} by {kind}" for kind, n in sorted(found.leaks.items())) or "none"
+        leaks = ", ".join(f"{n} by {kind}" for kind, n in sorted(data.leaks.items())) or "none"
         lines.append(
-            f"- {stage} stage: {found.rows:,} {what}; removed for sharing something with a test "
+            f"- {stage} stage: {data.rows:,} {what}; removed for sharing something with a test "
             f"split: {leaks}"
         )
     lines.append(f"- splits: {', '.join(config.tuning.splits)}")

@@ -1,4 +1,8 @@
-"""The figures of a stage as they come: a line of JSON each, and TensorBoard's own files."""
+"""The metrics of a stage, kept as they come: one line of JSON each, and TensorBoard's files.
+
+Enters: metrics from a queue that a worker fills. Leaves: ``metrics.jsonl`` and event files. Left to
+others: what the metrics are (loop.py, worker.py).
+"""
 
 import json
 import threading
@@ -8,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 Metrics = dict[str, Any]
+"""Numbers by name; ``step`` counts from 1."""
 
 
 class Curve:
     """``metrics.jsonl`` of one stage under ``folder``, and the event files beside it.
 
-    A run that goes on from step N writes the lines after N again: what was there of them goes.
+    A run resumed from step N writes the lines after N again: the old ones are deleted.
     """
 
     def __init__(self, folder: Path):
@@ -24,7 +29,7 @@ class Curve:
 
     @staticmethod
     def read(folder: Path) -> list[Metrics]:
-        """The lines of a stage, by step; a last one that a crash cut short is left out."""
+        """The metrics of a stage, by step; a last line that a crash cut short is left out."""
         file = folder / "metrics.jsonl"
         rows = []
         for line in file.read_text().splitlines() if file.exists() else ():
@@ -36,7 +41,7 @@ class Curve:
 
     @contextmanager
     def follow(self, queue: Any, seen: Callable[[Metrics], None]) -> Iterator[None]:
-        """Take figures from a queue while the block runs; ``seen`` is called with each."""
+        """Keep metrics from a queue while the block runs; ``seen`` is called with each."""
         thread = threading.Thread(target=self._take, args=(queue, seen), daemon=True)
         thread.start()
         try:

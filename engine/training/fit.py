@@ -1,4 +1,9 @@
-"""One stage on Ray Train, from its last state if it has one."""
+"""One stage run on Ray Train, from its last state if it has one.
+
+Enters: a stage, and a connected cluster. Leaves: the directory of its best state, and its metrics
+on disk. Left to others: what a worker does (worker.py), making stages (stages.py), and writing the
+checkpoint (write.py).
+"""
 
 import json
 from collections.abc import Callable
@@ -20,7 +25,14 @@ def fit_stage(
     stage: Stage,
     seen: Callable[[str, Metrics, int], None] | None,
 ) -> str:
-    """Run a stage, from its last state if it has one; gives where its best state is."""
+    """Run a stage under ``folder``, unless it is done; gives the directory of its best state.
+
+    The best state is the one with the highest F1 on the dev split; without one, it is the last.
+    ``seen`` is called with the stage's name, metrics as they come, and its number of steps.
+
+    Raises:
+        JobError: if training failed.
+    """
     import ray
     from ray.train import CheckpointConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
@@ -29,18 +41,15 @@ def fit_stage(
     note = folder / name / "done.json"
     if note.exists():
         return str(json.loads(note.read_text())["state"])
-    gpus = ray.cluster_resources().get("GPU", 0) >= config.workers
-    # One CPU is left to the tasks that read and encode: without any, nothing would come.
-    spare = max(ray.cluster_resources().get("CPU", 1) - 1, 0) / config.workers
-    share = float(int(spare)) if spare >= 1 else round(spare, 2)
+    scored = bool(stage.dev)
+    gpus, cpus = _resources(ray.cluster_resources(), config.workers)
     stage = replace(stage, rescued=rescue_state(folder / name / "states"))
     queue = Queue(actor_options={"num_cpus": 0})
-    scored = bool(stage.dev)
     trainer = TorchTrainer(
         work,
         train_loop_config={"stage": stage, "queue": queue},
         scaling_config=ScalingConfig(
-            num_workers=config.workers, use_gpu=gpus, resources_per_worker={"CPU": share}
+            num_workers=config.workers, use_gpu=gpus, resources_per_worker={"CPU": cpus}
         ),
         run_config=RunConfig(
             name="states",
@@ -51,14 +60,13 @@ def fit_stage(
             ),
         ),
     )
-    curve = Curve(folder / name)
 
     def tell(metrics: Metrics) -> None:
         if seen:
             seen(name, metrics, stage.optimisation.steps)
 
     try:
-        with curve.follow(queue, tell):
+        with Curve(folder / name).follow(queue, tell):
             result = trainer.fit()
     except Exception as e:  # Ray Train raises its own, of several kinds
         raise JobError(f"{name} stage: {describe_failure(e)}") from e
@@ -68,3 +76,10 @@ def fit_stage(
         raise JobError(f"{name} stage: ended without a state")
     note.write_text(json.dumps({"state": checkpoint.path}))
     return str(checkpoint.path)
+
+
+def _resources(cluster: dict[str, float], workers: int) -> tuple[bool, float]:
+    """Whether each worker gets a GPU, and how many CPUs it reserves."""
+    # One CPU is left to the tasks that read and encode: without any, nothing would come.
+    spare = max(cluster.get("CPU", 1) - 1, 0) / workers
+    return cluster.get("GPU", 0) >= workers, float(int(spare)) if spare >= 1 else round(spare, 2)

@@ -1,7 +1,7 @@
 """The training loop: a plain function over a stream of steps.
 
-Enters: a model and the sequences of each step. Leaves: the model, tuned. Whoever calls says where
-states are kept and what is done with figures: a script, or a worker of Ray Train.
+Enters: a model and the sequences of each step. Leaves: the model, tuned. Left to others: keeping
+states and figures, which is the caller's part, be it a script or a worker of Ray Train.
 """
 
 import math
@@ -13,7 +13,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from engine.training.data.batches import MicroBatch, lay_out, share
+from engine.training.data.batches import Layout, MicroBatch, lay_out, share
 from engine.training.data.sequences import TokenSequence
 from engine.training.sharding import as_many, part_like, shard, whole
 from schemas.configs.finetune import Optimisation
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     import torch
 
 State = dict[str, Any]
+"""What training resumes from: ``step``, float32 ``weights`` by name, and ``optimizer`` states."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Which worker this is, of how many, and on what device; ``sharded``: the workers share the
-    weights out among themselves."""
+    """Which worker this is (from 0), of how many, and on what device. ``sharded``: each worker
+    holds a part of the weights."""
 
     rank: int = 0
     workers: int = 1
@@ -37,8 +38,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class StepFigures:
-    """What one step did. ``loss`` is the mean over the step's weights, all workers; ``tokens`` are
-    all workers' tokens without padding, since the loop began."""
+    """What one step did, counted from 1. ``loss`` is the mean over all workers, weighted by the
+    tokens' weights; ``rate`` the learning rate; ``gradient`` the gradient's length before it was
+    clipped. ``tokens`` (of all workers, without padding) and ``seconds`` count since the loop
+    began."""
 
     step: int
     loss: float
@@ -59,10 +62,10 @@ def train(
 ) -> None:
     """Tune ``model`` in place over ``settings.steps`` steps.
 
-    ``steps`` is the stream from its beginning; with a ``state``, what it had seen is skipped.
-    ``on_step`` is called after each step with its figures and a function that makes the state to
-    go on from, the same in all places, with whole weights; where they are sharded, all workers
-    call it.
+    ``steps`` is the stream from its beginning; with a ``state``, the steps before it are skipped.
+    ``pad`` is the id of the padding token. ``on_step`` is called after each step with its figures
+    and a function that makes the state to resume from. That state has whole weights and is the same
+    on all workers; where weights are sharded, all workers must call the function.
     """
     import torch
 
@@ -76,37 +79,23 @@ def train(
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     model.train()
-    scorer: Any = _scorer(model)
-    on_gpu = place.device == "cuda"
-    layout = settings.layout
-    if layout == "auto":
-        layout = "packed" if on_gpu else "bucketed"
-    # On CPUs less is faster, as long as it stays in the caches: 2,170 tokens/s with 1,024, 1,780
-    # with 4,096 (width 320, one core).
-    micro_tokens = settings.micro_tokens or (8192 if on_gpu else 1024)
-    if settings.compile:
-        # Else each graph is cut where gradients could be sent early, which only the last of a
-        # step's passes does.
-        torch._dynamo.config.optimize_ddp = False
-        # Passes have many shapes: one graph for all, not a minute of compiling for each.
-        scorer = torch.compile(scorer, dynamic=True)
     replicated = place.workers > 1 and not place.sharded
-    if replicated:
-        scorer = torch.nn.parallel.DistributedDataParallel(scorer)
+    scorer = _wrap(_scorer(model), settings.compile, replicated)
+    layout, micro_tokens = _pass_layout(settings, place.device)
     began, tokens = time.monotonic(), 0
     for step, sequences in enumerate(islice(steps, first, settings.steps), first + 1):
         rate = learning_rate(step, settings)
         total = sum(sum(s.weights[1:]) for s in sequences) or 1.0
         part_of_step = share(sequences, place.rank, place.workers)
-        mine = list(lay_out(part_of_step, micro_tokens, layout, pad))
+        passes = list(lay_out(part_of_step, micro_tokens, layout, pad))
         if place.sharded:
-            mine = as_many(mine, place.device)
+            passes = as_many(passes, place.device)
         loss = torch.zeros((), device=place.device)
-        for i, micro in enumerate(mine):
-            last = i == len(mine) - 1
+        for i, micro in enumerate(passes):
+            last = i == len(passes) - 1
             with scorer.no_sync() if replicated and not last else nullcontext():
                 part = scorer(*_on(micro, place.device)) / total
-                # Workers' gradients are averaged, and should be added.
+                # DistributedDataParallel and FSDP average the workers' gradients; we want the sum.
                 (part * place.workers).backward()
             loss += part.detach()
         if place.workers > 1:
@@ -120,12 +109,36 @@ def train(
 
 
 def learning_rate(step: int, settings: Optimisation) -> float:
-    """Of a step counted from 1: up in a line, then down along half a cosine."""
+    """The rate of a step counted from 1: it rises linearly, then falls along half a cosine."""
     if step <= settings.warmup_steps:
         return settings.peak_rate * step / settings.warmup_steps
     done = (step - settings.warmup_steps) / max(settings.steps - settings.warmup_steps, 1)
     low = settings.final_rate
     return settings.peak_rate * (low + (1 - low) * (1 + math.cos(math.pi * min(done, 1))) / 2)
+
+
+def _pass_layout(settings: Optimisation, device: str) -> tuple[Layout, int]:
+    """How sequences lie in the tensors of a pass, and how many tokens a pass has at most."""
+    on_gpu = device == "cuda"
+    layout = settings.layout
+    if layout == "auto":
+        layout = "packed" if on_gpu else "bucketed"
+    # On CPUs small passes are faster, as they stay in the caches: 2,170 tokens/s with 1,024 tokens,
+    # 1,780 with 4,096 (width 320, one core).
+    return layout, settings.micro_tokens or (8192 if on_gpu else 1024)
+
+
+def _wrap(scorer: Any, compiled: bool, replicated: bool) -> Any:
+    """The scorer, compiled, and with its gradients shared among workers, where that is wanted."""
+    import torch
+
+    if compiled:
+        # Otherwise each graph is cut where gradients could be sent early, which only the last pass
+        # of a step does.
+        torch._dynamo.config.optimize_ddp = False
+        # Passes have many shapes: one graph for all, not a minute of compiling for each.
+        scorer = torch.compile(scorer, dynamic=True)
+    return torch.nn.parallel.DistributedDataParallel(scorer) if replicated else scorer
 
 
 def _on(micro: MicroBatch, device: str) -> tuple[Any, ...]:
@@ -136,7 +149,7 @@ def _on(micro: MicroBatch, device: str) -> tuple[Any, ...]:
 
 
 def _scorer(model: Any) -> "torch.nn.Module":
-    """A module from the tensors of a micro-batch to the weighted sum of its losses."""
+    """A module that takes the tensors of a pass and gives the weighted sum of its losses."""
     import torch
 
     class Scorer(torch.nn.Module):
@@ -152,7 +165,7 @@ def _scorer(model: Any) -> "torch.nn.Module":
             targets: "torch.Tensor",
             weights: "torch.Tensor",
         ) -> "torch.Tensor":
-            # Padding is on the right, where a causal model does not see it: no mask is needed.
+            # Padding is on the right, where a causal model does not see it, so no mask is needed.
             logits = self.model(
                 input_ids=input_ids,
                 position_ids=position_ids,
@@ -168,16 +181,17 @@ def _scorer(model: Any) -> "torch.nn.Module":
 
 
 def _embeddings(model: Any) -> list[Any]:
-    """The modules between token ids and vectors, at both ends (one, where they are tied)."""
-    found = (model.get_input_embeddings(), model.get_output_embeddings())
-    return [m for m in found if m is not None]
+    """The input and output embeddings, which may share their weights."""
+    modules = (model.get_input_embeddings(), model.get_output_embeddings())
+    return [m for m in modules if m is not None]
 
 
 class _Optimizer:
     """AdamW or Muon over float32 weights, whatever the precision of the forward pass.
 
-    In bfloat16 the model's own weights are copies: an update is often smaller than their last bit.
-    Those of a sharded model stay in float32, and the copies are made as a layer is put together.
+    In bfloat16 the model's own weights are only copies of float32 ones, the masters: an update is
+    often smaller than the last bit of a bfloat16 number. A sharded model keeps its weights in
+    float32 itself; its copies are made as a layer is put together.
     """
 
     def __init__(self, model: Any, settings: Optimisation, sharded: bool):
@@ -191,11 +205,11 @@ class _Optimizer:
         self._masters = self._weights
         if settings.precision == "bfloat16" and not sharded:
             self._masters = [w.detach().float().requires_grad_() for w in self._weights]
-            # Not model.to(): it would round the rotary frequencies too, which are no weights.
+            # Not model.to(), which would round the rotary frequencies too; they are no weights.
             for weight in model.parameters():
                 weight.data = weight.data.to(torch.bfloat16)
         self._clip = settings.clip
-        outermost = {id(m.weight) for m in _embeddings(model)}
+        embeddings = {id(m.weight) for m in _embeddings(model)}
         inner: list[Any] = []
         outer: list[Any] = []
         vectors: list[Any] = []
@@ -203,7 +217,7 @@ class _Optimizer:
             if master.ndim < 2:
                 vectors.append(master)
             else:
-                (outer if id(weight) in outermost else inner).append(master)
+                (outer if id(weight) in embeddings else inner).append(master)
         decay = settings.weight_decay
         self._parts: list[torch.optim.Optimizer] = []
         if settings.optimizer == "muon":
@@ -218,7 +232,7 @@ class _Optimizer:
         self._parts.append(torch.optim.AdamW(groups, betas=(0.9, settings.beta2), fused=True))
 
     def step(self, rate: float) -> float:
-        """Move the weights; gives the gradient's length before it was cut."""
+        """Update the weights; gives the gradient's length before it was clipped."""
         import torch
 
         copies = self._masters is not self._weights
@@ -240,7 +254,7 @@ class _Optimizer:
         return float(whole(length))
 
     def state(self, step: int) -> State:
-        """Float32 weights by name, and the moments, after a step."""
+        """The state after a step: float32 weights by name, and the optimizer's moments."""
         weights = {n: whole(m.detach()) for n, m in zip(self._names, self._masters, strict=True)}
         kept = [part.state_dict() for part in self._parts]
         for part in kept:
@@ -251,10 +265,10 @@ class _Optimizer:
         return {"step": step, "weights": weights, "optimizer": kept}
 
     def load(self, state: State) -> None:
-        """Take up what :meth:`state` gave.
+        """Restore a state that :meth:`state` made.
 
         Raises:
-            ValueError: if it is of other weights.
+            ValueError: if it is the state of a model with other weights.
         """
         import torch
 

@@ -1,4 +1,8 @@
-"""The model that is tuned: made from nothing or loaded, whole or with an adapter."""
+"""The model that is tuned: made from nothing or loaded from a base, whole or with an adapter.
+
+Enters: a shape and a tokenizer, or a base's directory. Leaves: a transformers model in float32 on
+the CPU. Left to others: finding the base (checkpoints/fetch.py), and tuning (loop.py).
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def new_model(shape: Shape, tokenizer: "Tokenizer", seed: int) -> "PreTrainedModel":
-    """A Llama of random weights for a tokenizer made by ``vocabulary``."""
+    """A Llama with random weights, for a tokenizer that data/vocabulary.py trained."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -77,8 +81,11 @@ def add_adapter(model: "PreTrainedModel", lora: Lora, seed: int) -> Any:
 
 
 def _attention() -> str:
-    """On a CPU, flash attention's backward pass takes a fifth of a step of short rows; plain
-    matrix products next to nothing (measured at width 320, rows of 96 tokens)."""
+    """The attention that trains faster here.
+
+    On a CPU, the backward pass of flash attention takes a fifth of a step with short rows, that of
+    plain matrix products next to nothing (measured at width 320, rows of 96 tokens).
+    """
     import torch
 
     return "sdpa" if torch.cuda.is_available() else "eager"

@@ -1,6 +1,9 @@
-"""How good a model is while it learns: span F1 on gold text, by generating.
+"""How good a model is while it learns: it annotates gold texts and is scored on them.
 
-The prompts, codec and alignment are those that annotate; only the engine is the model in memory.
+Enters: the model in memory, and gold texts. Leaves: counts of exact mentions. Left to others: when
+to score, and precision, recall and F1 of the counts.
+
+Prompts, codec and alignment are those of ``annotate``; only the engine is the model in memory.
 """
 
 from collections.abc import Sequence
@@ -18,6 +21,7 @@ from schemas.spans import Span, TypedSpan
 from schemas.task import Task
 
 _BATCH = 64
+"""Prompts that are completed together."""
 
 
 def count_mentions(
@@ -28,7 +32,11 @@ def count_mentions(
     stop: int,
     texts: Sequence[GoldText],
 ) -> Counts:
-    """Exact spans and types of ``texts``, all together: right, wrong and missed."""
+    """The counts of exact span and type over all ``texts``.
+
+    ``stop`` is the id of the end token, ``context_tokens`` the most that prompt and completion have
+    together. The model keeps its mode and generation config.
+    """
     import transformers
 
     codec = CODECS[task.codec]

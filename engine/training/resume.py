@@ -1,4 +1,8 @@
-"""The state that a killed run goes on from, as a file in a directory."""
+"""The state that a killed run resumes from, as a file in a directory.
+
+Enters: a state of the loop, or a directory. Leaves: the file, or the state in it. Left to others:
+when states are kept and which are deleted (Ray Train, as fit.py configures it).
+"""
 
 import json
 import logging
@@ -16,7 +20,7 @@ logger = logging.getLogger(__name__)
 _FILE = "state.pt"
 _RAY_NOTE = "checkpoint_manager_snapshot.json"
 _NOT_WHOLE = (EOFError, OSError, RuntimeError, ValueError, UnpicklingError)
-"""What reading a state raises that was being written."""
+"""What reading a state raises if its writing was cut short."""
 
 
 def write_state(state: "State", folder: Path) -> None:
@@ -38,18 +42,19 @@ def write_state(state: "State", folder: Path) -> None:
 
 
 def read_state(folder: Path) -> "State":
-    """Read a state. Only tensors and plain values are read: nothing in the file is run."""
+    """Read a state. Only tensors and plain values are read; no code in the file is run."""
     import torch
 
     return torch.load(folder / _FILE, map_location="cpu", weights_only=True)
 
 
 def rescue_state(folder: Path) -> str | None:
-    """Where the newest whole state is below a folder of Ray Train's, if Ray cannot tell any more.
+    """The directory of the newest whole state below a folder of Ray Train's, if Ray lost its note.
 
-    Ray keeps a note of its checkpoints, and empties it before it writes it anew: on a full disk it
-    stays empty, and Ray does not start from it. Then the note is deleted. That there is none tells
-    nothing: the run that deleted it may have been killed before it kept a state of its own.
+    Ray keeps a note of its checkpoints, and empties it before writing it anew: on a full disk it
+    stays empty, and Ray does not start with it. Such a note is deleted here. A missing note does
+    not mean that there are no states: the run that deleted it may have been killed before it kept a
+    state of its own. None if Ray's note is whole, or there is no whole state.
     """
     note = folder / _RAY_NOTE
     try:

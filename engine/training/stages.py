@@ -1,14 +1,20 @@
-"""The stages of a tuning run: what each learns from, its tokenizer, where it begins."""
+"""What a tuning run needs before it trains: its folder, data, tokenizer and stages.
+
+Enters: the config, and the base's directory if there is a base. Leaves: the stages, each with what
+it learns from and how. Left to others: preparing data (data/material.py), running a stage (fit.py).
+"""
 
 import json
 import logging
 import shutil
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from engine.checkpoints.load import digest_weights
 from engine.checkpoints.tokenizer import load_tokenizer
 from engine.scoring.gold import GoldText, read_gold
-from engine.training.data.encode import Encode, EncodeExamples, EncodeTexts
+from engine.training.data.encode import EncodeExamples, EncodeTexts
 from engine.training.data.material import (
     Prepared,
     held_out_texts,
@@ -20,27 +26,28 @@ from engine.training.data.material import (
 from engine.training.data.sequences import TEXT_TOKENS
 from engine.training.data.vocabulary import task_tokens, token_id, train_tokenizer, write_tokenizer
 from engine.training.worker import Stage
-from schemas.configs.finetune import FinetuneConfig, Optimisation, Shape
+from schemas.configs.finetune import FinetuneConfig, LanguageStage, Shape
 from schemas.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
 _LOG_EVERY = 10
+"""Steps between two lines of metrics."""
 
-
-# Settings that say how a run is carried out; with others it can be gone on with.
 _SAME_RESULT = {"to", "save_every", "threads", "workers", "sharded"}
+"""Settings that change how a run is carried out but not its result: a run may be resumed with
+others."""
 
 
-def claim_folder(folder: Path, config: FinetuneConfig, base: str | None) -> None:
-    """Make the run's folder, or make sure that it is this run's.
+def claim_folder(folder: Path, config: FinetuneConfig, base: Path | None) -> None:
+    """Make the run's folder or, if it exists, make sure that it is this run's.
 
     Raises:
-        UsageError: if it was begun with other settings, or from a base of other weights.
+        UsageError: if the run in it was begun with other settings, or from a base of other weights.
     """
     note = folder / "config.json"
     settings = config.model_dump(mode="json", exclude=_SAME_RESULT)
-    digest = digest_weights(Path(base)) if base else None
+    digest = digest_weights(base) if base else None
     ours = json.dumps(settings | {"base_digest": digest}, indent=2)
     try:
         if note.exists():
@@ -57,7 +64,10 @@ def claim_folder(folder: Path, config: FinetuneConfig, base: str | None) -> None
 
 
 def dev_texts(config: FinetuneConfig) -> list[GoldText]:
-    """The examples of the dev split that are scored on the way, evenly drawn."""
+    """The examples of the dev split that are scored during training, drawn at even distances.
+
+    None, if the config wants none or the dev split is learned from.
+    """
     if not config.dev_examples or "dev" in config.tuning.splits:
         return []
     try:
@@ -71,7 +81,7 @@ def dev_texts(config: FinetuneConfig) -> list[GoldText]:
 
 
 def prepare_data(config: FinetuneConfig, folder: Path) -> dict[str, Prepared]:
-    """What each stage learns from, by its name, without what shares something with a test split."""
+    """What each stage learns from, by the stage's name, without what leaks from a test split."""
     held_out = held_out_texts([*config.tuning.examples, *config.held_out])
     prepared = {}
     if config.language:
@@ -85,11 +95,14 @@ def prepare_data(config: FinetuneConfig, folder: Path) -> dict[str, Prepared]:
 
 
 def make_tokenizer(config: FinetuneConfig, folder: Path, prepared: dict[str, Prepared]) -> Path:
-    """The tokenizer of a model from nothing, trained once on all that it is to read."""
-    assert config.shape is not None
+    """The directory of the tokenizer for a model made from nothing.
+
+    It is trained once, on all texts that the model will learn from.
+    """
+    assert config.shape is not None  # FinetuneConfig demands it where there is no base
     target = folder / "tokenizer"
     if not target.exists():
-        texts = (text for found in prepared.values() for text in read_column(found.folder))
+        texts = (text for data in prepared.values() for text in read_column(data.folder))
         part = folder / "tokenizer.part"
         shutil.rmtree(part, ignore_errors=True)
         write_tokenizer(
@@ -104,59 +117,78 @@ def make_stages(
     folder: Path,
     prepared: dict[str, Prepared],
     tokenizer: Path,
-    base: str | None,
+    base: Path | None,
     dev: list[GoldText],
 ) -> dict[str, Stage]:
-    """The stages by name, in their order.
+    """The stages by name, in the order in which they run.
 
     Raises:
         UsageError: if the base lacks an end token, or tokens that a language stage needs.
     """
-    if base is None:
-        assert config.shape is not None
-        begin: str | Shape = config.shape
-        from tokenizers import Tokenizer
-
-        vocabulary = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
-        stop, pad = token_id(vocabulary, "</s>"), token_id(vocabulary, "<pad>")
-        context = config.shape.context_tokens
-    else:
-        begin = base
-        facts = json.loads((Path(base) / "config.json").read_text())
-        eos = facts.get("eos_token_id")
-        stop = eos[0] if isinstance(eos, list) else eos
-        if stop is None:
-            raise UsageError(f"base model {config.base}: config.json has no eos_token_id")
-        pad = facts.get("pad_token_id") if facts.get("pad_token_id") is not None else stop
-        context = facts.get("max_position_embeddings", 2048)
-
-    def stage(name: str, encode: Encode, optimisation: Optimisation) -> Stage:
-        tuning = name == "tuning"
-        return Stage(
-            folder=prepared[name].folder, encode=encode, optimisation=optimisation,
-            tokenizer=str(tokenizer), pad=pad, stop=stop, begin=begin, before=None, rescued=None,
-            lora=config.lora if tuning else None, task=config.task, dev=dev if tuning else [],
-            context_tokens=context, evaluate_every=config.evaluate_every,
-            save_every=config.save_every, log_every=_LOG_EVERY, threads=config.threads,
-            sharded=config.sharded, seed=config.seed,
-        )  # fmt: skip
-
+    start = _base_start(config, base) if base else _new_start(config, tokenizer)
+    stage = partial(
+        Stage, begin=start.begin, stop=start.stop, pad=start.pad,
+        context_tokens=start.context_tokens, tokenizer=str(tokenizer), task=config.task,
+        evaluate_every=config.evaluate_every, save_every=config.save_every, log_every=_LOG_EVERY,
+        threads=config.threads, sharded=config.sharded, seed=config.seed,
+    )  # fmt: skip
     stages = {}
     if config.language:
-        encode = load_tokenizer(str(tokenizer)).encode_template
-        if missing := [t for t in TEXT_TOKENS if len(encode(t)) != 1]:
-            raise UsageError(
-                f"base model {config.base}: its tokenizer has no {', '.join(missing)}; a language "
-                f"stage needs the tokens {', '.join(TEXT_TOKENS)}, which models made here have"
-            )
-        texts = EncodeTexts(
-            str(tokenizer), config.language.max_tokens, config.language.restore, config.seed
+        stages["language"] = stage(
+            folder=prepared["language"].folder,
+            encode=_encode_texts(config, config.language, tokenizer),
+            optimisation=config.language.optimisation,
         )
-        stages["language"] = stage("language", texts, config.language.optimisation)
     tuning = config.tuning
     lexicon = folder / "lexicon.json"
     if tuning.variation.replace and not lexicon.exists():
         write_lexicon(prepared["tuning"].folder, tuning.weights, lexicon)
-    examples = EncodeExamples(config.task, str(tokenizer), stop, tuning, config.seed, str(lexicon))
-    stages["tuning"] = stage("tuning", examples, tuning.optimisation)
+    stages["tuning"] = stage(
+        folder=prepared["tuning"].folder,
+        encode=EncodeExamples(
+            config.task, str(tokenizer), start.stop, tuning, config.seed, str(lexicon)
+        ),
+        optimisation=tuning.optimisation,
+        lora=config.lora,
+        dev=dev,
+    )
     return stages
+
+
+class _Start(NamedTuple):
+    """What the model begins from (a base's directory, or a shape), the ids of its end and padding
+    tokens, and the most tokens of a prompt and its completion together."""
+
+    begin: Shape | str
+    stop: int
+    pad: int
+    context_tokens: int
+
+
+def _new_start(config: FinetuneConfig, tokenizer: Path) -> _Start:
+    from tokenizers import Tokenizer
+
+    assert config.shape is not None  # FinetuneConfig demands it where there is no base
+    vocabulary = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
+    stop, pad = token_id(vocabulary, "</s>"), token_id(vocabulary, "<pad>")
+    return _Start(config.shape, stop, pad, config.shape.context_tokens)
+
+
+def _base_start(config: FinetuneConfig, base: Path) -> _Start:
+    model = json.loads((base / "config.json").read_text())
+    eos = model.get("eos_token_id")
+    stop = eos[0] if isinstance(eos, list) else eos
+    if stop is None:
+        raise UsageError(f"base model {config.base}: config.json has no eos_token_id")
+    pad = model.get("pad_token_id") if model.get("pad_token_id") is not None else stop
+    return _Start(str(base), stop, pad, model.get("max_position_embeddings", 2048))
+
+
+def _encode_texts(config: FinetuneConfig, language: LanguageStage, tokenizer: Path) -> EncodeTexts:
+    encode = load_tokenizer(str(tokenizer)).encode_template
+    if missing := [t for t in TEXT_TOKENS if len(encode(t)) != 1]:
+        raise UsageError(
+            f"base model {config.base}: its tokenizer has no {', '.join(missing)}; a language "
+            f"stage needs the tokens {', '.join(TEXT_TOKENS)}, which models made here have"
+        )
+    return EncodeTexts(str(tokenizer), language.max_tokens, language.restore, config.seed)

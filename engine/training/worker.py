@@ -1,9 +1,13 @@
-"""What one worker of Ray Train does in one stage: the loop, with states kept and figures sent."""
+"""What one worker of Ray Train does in one stage.
+
+Enters: a stage. Leaves: states, kept by Ray Train, and metrics, sent through a queue. Left to
+others: the training loop (loop.py), starting workers (fit.py) and making stages (stages.py).
+"""
 
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +25,13 @@ from schemas.task import Task
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a run. ``before`` is where the stage before left its last state; ``rescued``,
-    where this one did, if Ray Train does not know any more."""
+    """One stage of a run.
+
+    ``folder`` holds the data, ``tokenizer`` is a directory. ``begin`` is the shape of a model made
+    from nothing, or a base's directory. ``before`` is the directory of the state that the stage
+    begins with, left by the stage before it. ``rescued`` is the directory of this stage's own last
+    state, where Ray Train no longer knows it. ``dev`` is scored every ``evaluate_every`` steps.
+    """
 
     folder: str
     encode: Encode
@@ -31,11 +40,7 @@ class Stage:
     pad: int
     stop: int
     begin: Shape | str
-    before: str | None
-    rescued: str | None
-    lora: Lora | None
     task: Task
-    dev: list[GoldText]
     context_tokens: int
     evaluate_every: int
     save_every: int
@@ -43,10 +48,14 @@ class Stage:
     threads: int | None
     sharded: bool
     seed: int
+    lora: Lora | None = None
+    dev: list[GoldText] = field(default_factory=list)
+    before: str | None = None
+    rescued: str | None = None
 
 
 def make_model(stage: Stage) -> Any:
-    """The model as the stage finds it: from nothing or a base, and the stage before."""
+    """The model that a stage begins with: new or a base, with the weights of ``before`` if any."""
     from tokenizers import Tokenizer
 
     if isinstance(stage.begin, str):
@@ -57,12 +66,12 @@ def make_model(stage: Stage) -> Any:
     if stage.lora:
         model = add_adapter(model, stage.lora, stage.seed)
     if stage.before:
-        put_weights(model, read_state(Path(stage.before)))
+        _put_weights(model, read_state(Path(stage.before)))
     return model
 
 
-def put_weights(model: Any, state: State) -> None:
-    """Give a model the weights that a state has."""
+def _put_weights(model: Any, state: State) -> None:
+    """Copy the weights of a state into a model."""
     import torch
 
     weights = dict(model.named_parameters())
@@ -72,8 +81,8 @@ def put_weights(model: Any, state: State) -> None:
 
 
 def work(config: dict[str, Any]) -> None:
-    """Ray Train's ``train_loop_per_worker``: ``config`` holds a ``stage`` and the ``queue`` that
-    figures go into."""
+    """Ray Train's ``train_loop_per_worker``: ``config`` holds a ``stage``, and the ``queue`` that
+    takes metrics."""
     import ray.train
     import ray.train.torch
     import torch
@@ -82,7 +91,7 @@ def work(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     device = ray.train.torch.get_device().type
     place = Place(context.get_world_rank(), context.get_world_size(), device, stage.sharded)
-    # Ray would leave a worker as many threads as the CPUs that it reserves.
+    # Ray would limit a worker's threads to the CPUs that it reserves.
     cores = len(os.sched_getaffinity(0)) // context.get_local_world_size()
     torch.set_num_threads(stage.threads or max(1, cores))
     model = make_model(stage)
@@ -101,7 +110,7 @@ def work(config: dict[str, Any]) -> None:
         scored = stage.dev and (last or figures.step % stage.evaluate_every == 0)
         metrics: dict[str, Any] = asdict(figures)
         if scored and (place.sharded or place.rank == 0):
-            metrics |= _score(model, stage)  # sharded, it takes all workers to generate
+            metrics |= _score(model, stage)  # with sharded weights, all workers must generate
         if place.rank == 0 and (scored or last or figures.step % stage.log_every == 0):
             config["queue"].put(metrics)
         if scored or last or figures.step % stage.save_every == 0:

@@ -1,1 +1,1 @@
-"""Examples and texts to steps of token sequences, the same on every worker and in every run."""
+"""Examples and texts to the batches of token sequences that a step learns from."""
