@@ -30,10 +30,13 @@ from schemas.annotations import (
 from schemas.errors import JobError, UsageError, reason
 
 TABLES = {
-    "annotations": ANNOTATIONS_SCHEMA,
     "annotators": ANNOTATORS_SCHEMA,
     "runs": RUNS_SCHEMA,
+    "annotations": ANNOTATIONS_SCHEMA,
 }
+"""Made in this order before the first commit. ``annotations``, by which the tables are known to be
+there, comes last: what a run that is killed in between has made is not taken for them."""
+
 LATER_TABLES = {
     "files": FILES_SCHEMA,
     "failures": FAILURES_SCHEMA,
@@ -121,8 +124,8 @@ class Store:
         return open_dataset(self.load(table))
 
     def read(self, table: str, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
-        """The rows of a companion table, in no order; none if it was not made yet."""
-        if table in LATER_TABLES and not self.has(table):
+        """The rows of a companion table, in no order. One that is missing is an empty one."""
+        if not self.has(table):
             return []
         chosen = None if columns is None else list(columns)
         rows: list[dict[str, Any]] = self.dataset(table).to_table(columns=chosen).to_pylist()

@@ -39,6 +39,9 @@ def open_views(root: str, as_of: str | None = None) -> duckdb.DuckDBPyConnection
     db = duckdb.connect(config={"autoinstall_known_extensions": "false"})
     later = [n for n in ("files", "failures", "rollouts") if store.has(n)]
     for name in (*TABLES, *later):
+        if name != "annotations" and not store.has(name):  # a companion that is missing is empty
+            db.register(name, TABLES[name].empty_table())
+            continue
         table = store.load(name)
         if name == "annotations" and as_of is not None:
             go_back(table, as_of)

@@ -7,6 +7,7 @@ the texts that were not there before.
 import hashlib
 import json
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
@@ -31,7 +32,10 @@ from engine.steps.prepare import load_prompter
 from engine.steps.sentences import split_sentences
 from engine.tables import committer
 from engine.tables.committer import Committer
+from engine.tables.store import Store
 from engine.tables.transactions import Transactions
+from engine.views.history import past_runs
+from engine.views.sql import open_views
 from jobs import annotate as job
 from jobs.annotate import RunResult, run
 from schemas.configs.annotate import AnnotateConfig
@@ -409,6 +413,43 @@ def test_what_was_staged_before_a_crash_is_not_annotated_again(
     assert life.run(revised).annotated == 0
     life.compare()
     assert not DeltaTable(tmp_path / "t/staged").file_uris()
+
+
+@pytest.mark.usefixtures("no_ray")
+@pytest.mark.parametrize("made", [0, 1, 2])
+def test_a_kill_while_the_tables_are_made_changes_nothing(
+    tmp_path: Path, made: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = Life(tmp_path / "t", lambda text, length: 1)
+    source = Nlm(tmp_path, HAND_MADE.format, seed=0).baseline(25, 5, 1)
+    make, left = Store._make, made
+
+    def make_or_crash(self: Store, name: str) -> None:
+        nonlocal left
+        if not left:
+            raise Crash
+        left -= 1
+        make(self, name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "_make", make_or_crash)
+        with pytest.raises(Crash):
+            life.run(*source)
+    life.give(*source)
+
+
+@pytest.mark.usefixtures("no_ray")
+@pytest.mark.parametrize("missing", ["annotators", "runs"])
+def test_a_companion_that_is_missing_is_an_empty_one(tmp_path: Path, missing: str) -> None:
+    life = Life(tmp_path / "t", lambda text, length: 1)
+    nlm = Nlm(tmp_path, HAND_MADE.format, seed=0)
+    life.give(*nlm.baseline(25, 5, 1))
+    shutil.rmtree(tmp_path / "t" / missing)  # as a kill left it when annotations was made first
+    count = open_views(str(tmp_path / "t")).execute(f"SELECT count(*) FROM {missing}").fetchone()
+    assert count == (0,)
+    past_runs(Store(str(tmp_path / "t")))
+    life.give(nlm.update(25, 2, 1))
+    assert Store(str(tmp_path / "t")).read(missing)
 
 
 def crash(*_: Any, **__: Any) -> None:
