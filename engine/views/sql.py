@@ -69,9 +69,10 @@ def go_back(table: DeltaTable, as_of: str) -> None:
     try:
         if isinstance(moment, int) and moment > newest:
             raise UsageError(f"as of {as_of}: the newest version is {newest}")
-        if isinstance(moment, datetime) and moment < _first_commit(table):
+        version = moment if isinstance(moment, int) else _version_at(table, moment)
+        if version is None:
             raise UsageError(f"as of {as_of}: {table.table_uri} did not exist, or its log was cut")
-        table.load_as_version(moment)
+        table.load_as_version(version)
     except (DeltaError, OSError) as e:
         raise UsageError(f"as of {as_of}: {table.table_uri} cannot be read: {e}") from e
     fs = filesystem(table)
@@ -86,6 +87,15 @@ def go_back(table: DeltaTable, as_of: str) -> None:
         )
 
 
-def _first_commit(table: DeltaTable) -> datetime:
-    first = min(int(h["timestamp"]) for h in table.history())
-    return datetime.fromtimestamp(first / 1000, UTC)
+def _version_at(table: DeltaTable, moment: datetime) -> int | None:
+    """The newest version that was committed by a time; None if none was, as far as the log goes.
+
+    By the times that the commits say themselves. delta-rs goes by when the files of the log were
+    last changed, and in a copy of a table that is when they were copied.
+    """
+    versions = [
+        int(commit["version"])
+        for commit in table.history()
+        if datetime.fromtimestamp(int(commit["timestamp"]) / 1000, UTC) <= moment
+    ]
+    return max(versions, default=None)
