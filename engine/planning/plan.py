@@ -115,9 +115,10 @@ def make_plan(
 
     ``keys`` are KEY_COLUMNS of the table's rows, at least of those whose PMIDs the shards speak of;
     None if there is no table. ``retry`` names statuses whose rows do not count as settled;
-    ``limit`` keeps the first so many of the citations to annotate. ``names`` are the shards' names;
-    ``later`` says of other files how many of the shards come before it, and of which PMIDs it
-    speaks; the first ``outdated`` shards are older than the newest complete baseline.
+    ``limit`` keeps the first so many of the citations to annotate. ``names`` are the shards' names.
+    ``later`` has an entry for each file taken in before whose records win over those of some
+    shards: how many shards come before that file, and the PMIDs that it holds or deletes. The first
+    ``outdated`` shards are older than the newest complete baseline.
     """
     scans = scans.sort_by("shard")
     citations = pc.list_value_length(scans["pmid"]).to_numpy()

@@ -1,15 +1,20 @@
-"""Which files the annotations table has taken in, in what order they count, and what they said.
+"""Which files the annotations table has taken in, in what order they count, and what they hold.
 
-That a file (its name and MD5) is taken in is written in the transaction of ``annotations`` that
-makes it so, as an application transaction of Delta's: it holds exactly when the file's rows do, and
-survives the clean-up of the log. What the file said, which PMIDs it held and deleted, is too much
-for that and stands in the table ``files``. It is written just before; what stands there without its
-transaction does not count.
+Enters: a version of the table, and scanned files. Leaves: ranks of files, PMIDs that later files
+hold or delete, and the transactions that say that files are taken in. Left to others: deciding by
+them (planning), and committing (committer.py).
 
-So a file that is given late or twice is applied as if all had been given in order, without reading
-the others again: a PMID of which a later file has spoken is no longer its business. It matters that
-*every* PMID of a file is known, also where nothing had to be stored: a revision of MeSH terms alone
-leaves no trace in ``annotations``, and yet its text is later than that of an older file.
+That a file (its name and MD5) is taken in is part of the very transaction of ``annotations`` that
+stores its rows, as a Delta application transaction: so it is true exactly when the rows are there,
+and it survives the clean-up of the log. Which PMIDs the file holds and deletes is too much for
+that, and is stored in the table ``files`` just before. A row there without its transaction does not
+count.
+
+So a file that is given late or twice is applied as if all files had been given in order, without
+reading the others again: its records of PMIDs that a later file holds or deletes do not count. For
+this *every* PMID of a file must be known, also where nothing had to be stored: a file that revises
+only MeSH terms leaves no trace in ``annotations``, yet its record is later than that of an older
+file.
 """
 
 from bisect import bisect_left
@@ -50,22 +55,23 @@ class Ledger:
         return self._version(_BASELINE_ID)
 
     def place(self, name: str, md5: str) -> int | None:
-        """As the how-manieth a file was taken in; None if it was not."""
+        """The file's position in intake order, from 1; None if it was not taken in."""
         place = self._version(_file_id(identity(name), md5))
         return place if place is not None and place >= self._from else None
 
     def rank(self, name: str, md5: str) -> Rank:
-        """Where a file stands among all; those never seen are last, and equal."""
+        """A file's rank, by which files are ordered; those never seen are last, and equal."""
         if number := nlm_number(name):
             return (0, *number)
         place = self.place(name, md5)
         return _NEW if place is None else (1, place, 0)
 
     def later(self, names: Sequence[str], ranks: Sequence[Rank]) -> Iterator[tuple[int, pa.Array]]:
-        """What other files than ``names`` say that count later than some of them.
+        """Files taken in before, other than ``names``, whose records win over some of theirs.
 
-        ``ranks``, ascending, are those of ``names``. Yields, for each such file, how many of
-        ``names`` it comes after, and the PMIDs that it holds or deletes.
+        ``ranks``, ascending, are those of ``names``. Yields for each such file how many of
+        ``names`` come before it, and the PMIDs that it holds or deletes: of these PMIDs, the
+        records of those files do not count.
         """
         if not self._store.has("files") or not ranks:
             return
@@ -103,10 +109,12 @@ class Ledger:
     def take_in(
         self, scans: pa.Table, names: Sequence[str], run_id: str, replace: bool
     ) -> list[Transaction]:
-        """Write down what files say, and give what makes it count, for the transaction to take.
+        """Store what files hold in ``files``, and give the application transactions that make it
+        count.
 
-        ``scans`` are rows of SCAN_SCHEMA in the order of ``names``. Those that were read only in
-        part are left out: a whole copy is another file. ``replace`` forgets all files before.
+        ``scans`` are rows of SCAN_SCHEMA in the order of ``names``. Files that were read only in
+        part are left out: a whole copy is another file. ``replace`` forgets all files taken in
+        before.
         """
         new = [
             i
@@ -144,10 +152,11 @@ def baseline_transaction(year: int) -> Transaction:
 
 
 def places(sources: Sequence[str], names: Sequence[str]) -> np.ndarray:
-    """For each of ``sources`` (of stored rows), how many of ``names`` (in their order) it outranks.
+    """For the source of each stored row, how many files of ``names`` come before it.
 
-    What is not NLM's outranks all of NLM's, and nothing else: among themselves, the later given
-    counts.
+    ``names`` are in the order in which records count. A source that is NLM's comes after NLM's
+    files of lower numbers. Any other source comes after all of NLM's files, and before all others:
+    of two files that are not NLM's, the one given later counts.
     """
     numbers = [n for n in map(nlm_number, names) if n]
     found = map(nlm_number, sources)

@@ -1,4 +1,10 @@
-"""Small and overlapping files put together, by PMID."""
+"""Small and overlapping files put together, by PMID.
+
+Enters: a table. Leaves: new files and those that they replace, for a transaction to take over. Left
+to others: that transaction (maintenance.py). delta-rs's own compaction and Z-order are not used:
+they write view types, and files that overlap in PMIDs, which each update would then have to
+rewrite.
+"""
 
 from collections.abc import Iterator
 
@@ -25,15 +31,16 @@ _LOT_ROWS = 131_072
 
 
 def loose_files(table: DeltaTable) -> int:
-    """How many files :func:`compact` would put together with others."""
+    """How many files :func:`compact_once` would put together with others."""
     return len(_well_laid(stored_files(table))[1])
 
 
 def compact_once(table: DeltaTable) -> Rewrite | None:
     """Write the rows of small and overlapping files into files of ROWS_PER_FILE, by PMID.
 
-    Files that lie well are touched only where such rows fall between theirs. None if there is
-    nothing to do; else there may be more to do after it, as memory is bounded.
+    A file that is large enough and overlaps no other is rewritten only if one of those rows has a
+    PMID within its range. None if there is nothing to do. As memory is bounded, there may be more
+    to do after it.
     """
     fs = filesystem(table)
     lying, loose = _well_laid(stored_files(table))

@@ -1,4 +1,9 @@
-"""Files made anew where rows in them change."""
+"""Files made anew where rows in them change.
+
+Enters: a table and the changes to its rows. Leaves: new files and those that they replace, for a
+transaction to take over. Left to others: that transaction (transactions.py). A file is read and
+written a row group at a time, several files at once.
+"""
 
 import os
 import time
