@@ -1,4 +1,4 @@
-"""What can be run: the name of a checkpoint becomes a checked directory on this machine.
+"""What can be run: a checkpoint's name becomes checked directories on this machine.
 
-That is whole weights, or a LoRA adapter and its base. Running it is left to ``backends``.
+A checkpoint is whole weights, or a LoRA adapter and its base. Running it is left to ``backends``.
 """

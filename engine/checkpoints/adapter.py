@@ -1,10 +1,11 @@
-"""A LoRA adapter in peft's format: what it says of itself, and which weights of a base it changes.
+"""A LoRA adapter in peft's format: its configuration, and which weights of a base it changes.
 
-Enters: a directory with ``adapter_config.json`` and ``adapter_model.safetensors``. Only headers are
-read. Left to others: finding the base, serving, folding in.
+Enters: a directory with ``adapter_config.json`` and ``adapter_model.safetensors``, of which only
+the headers are read. Leaves: the adapter, and its matrices matched with the base's weights. Left to
+others: finding the base (fetch.py), serving (engine/backends), folding it in (merge.py).
 
-Only plain LoRA of linear layers is taken. Of what peft can do besides, vLLM refuses a part and
-misreads another without a word (ranks and alphas by layer), and one adapter must mean one thing.
+Only plain LoRA of linear layers is accepted. vLLM refuses some of peft's other kinds and silently
+misreads others (ranks and alphas by layer), and one adapter must mean the same everywhere.
 """
 
 import json
@@ -25,25 +26,26 @@ _HARMLESS = {
     "peft_version", "qalora_group_size", "r", "revision", "runtime_config", "target_modules",
     "task_type", "use_rslora",
 }  # fmt: skip
-"""Keys of peft's configuration that may hold anything, or are looked at one by one. Whatever else
-is switched on makes the adapter something other than plain LoRA."""
+"""Keys of peft's configuration that may hold anything, or are checked one by one. Any other key
+that is set makes the adapter something other than plain LoRA."""
 
 _UNCHANGED_BASE = (None, True, False, "gaussian", "eva", "orthogonal")
-"""Ways to begin that leave the base's weights alone. Others (PiSSA, OLoRA, …) change them, and the
-adapter then fits no base that anyone has."""
+"""Initialisations that leave the base's weights as they are. Others (PiSSA, OLoRA, …) change
+them, so that the adapter fits no base that exists."""
 
 _MATRIX = re.compile(r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 
 Shape = tuple[int, ...]
 _Side = tuple[str, Shape]
+"""The name and the shape of one of a module's two matrices."""
 
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """A directory of LoRA matrices. What ``B @ A`` times ``scale`` gives is added to the base.
+    """A directory of LoRA matrices; ``scale * (B @ A)`` is added to the base's weights.
 
-    ``base`` is the name of the base as the adapter gives it, ``revision`` goes with a hub id.
-    ``partial``: layers were left out on purpose.
+    ``base`` is the base's name as the adapter gives it, ``revision`` its revision if it is a hub
+    id. ``partial``: the adapter leaves layers out on purpose.
     """
 
     path: str
@@ -56,8 +58,8 @@ class Adapter:
 
 @dataclass(frozen=True, slots=True)
 class LoraPair:
-    """The names of a module's ``A`` and ``B`` in the adapter, and what they change: ``weights`` are
-    the names, mostly one, that this may have in the base."""
+    """The names of a module's matrices ``A`` and ``B`` in the adapter, and of the ``weights`` of
+    the base that they change: mostly one name, several where it is ambiguous."""
 
     module: str
     a: str
@@ -66,8 +68,7 @@ class LoraPair:
 
 
 def read_adapter(path: Path, faults: list[str]) -> Adapter | None:
-    """What ``adapter_config.json`` says; none, with all that is wrong noted, if it cannot be
-    served."""
+    """The adapter in a directory; None if it cannot be served, with all faults added."""
     try:
         config = json.loads((path / ADAPTER_CONFIG).read_bytes())
     except (OSError, ValueError) as e:
@@ -76,28 +77,28 @@ def read_adapter(path: Path, faults: list[str]) -> Adapter | None:
     if not isinstance(config, dict):
         faults.append(f"{ADAPTER_CONFIG}: expected an object")
         return None
-    found = []
+    wrong = []
     if (kind := config.get("peft_type")) != "LORA":
-        found.append(f"peft_type is {kind!r}, expected 'LORA'")
+        wrong.append(f"peft_type is {kind!r}, expected 'LORA'")
     if (start := config.get("init_lora_weights")) not in _UNCHANGED_BASE:
-        found.append(f"init_lora_weights is {start!r}, which changes the base's weights")
+        wrong.append(f"init_lora_weights is {start!r}, which changes the base's weights")
     if (bias := config.get("bias") or "none") != "none":
-        found.append(f"bias is {bias!r}, expected 'none'")
+        wrong.append(f"bias is {bias!r}, expected 'none'")
     for key in sorted(set(config) - _HARMLESS):
         if config[key]:
-            found.append(f"{key} is {config[key]!r}, which is not plain LoRA")
+            wrong.append(f"{key} is {config[key]!r}, which is not plain LoRA")
     base, rank, alpha = (config.get(k) for k in ("base_model_name_or_path", "r", "lora_alpha"))
     if not isinstance(base, str) or not base:
-        found.append("base_model_name_or_path names no base")
+        wrong.append("base_model_name_or_path names no base")
         base = ""
     if not isinstance(rank, int) or not 1 <= rank <= MAX_RANK:
-        found.append(f"r is {rank!r}, expected 1 to {MAX_RANK}")
+        wrong.append(f"r is {rank!r}, expected 1 to {MAX_RANK}")
         rank = 1
     if not isinstance(alpha, int | float):
-        found.append(f"lora_alpha is {alpha!r}, expected a number")
+        wrong.append(f"lora_alpha is {alpha!r}, expected a number")
         alpha = 1
-    if found:
-        faults += [f"{ADAPTER_CONFIG}: {fault}" for fault in found]
+    if wrong:
+        faults += [f"{ADAPTER_CONFIG}: {fault}" for fault in wrong]
         return None
     revision = config.get("revision")
     return Adapter(
@@ -112,15 +113,16 @@ def read_adapter(path: Path, faults: list[str]) -> Adapter | None:
 
 
 def match_base(adapter: Adapter, base: Path, faults: list[str]) -> list[LoraPair]:
-    """The matrices of an adapter and the weights of the base that they change, headers only.
+    """The adapter's matrices, each pair with the weights of the base that it changes.
 
-    Faults: matrices for layers that the base does not have or has in another size, no matrices
-    for layers like those that were adapted: the adapter was tuned over another base.
+    Only headers are read. An adapter that was tuned over another base is a fault: it has matrices
+    for layers that this base lacks or has in another size, or has none for layers like those that
+    it adapts.
     """
-    sides, found = _sides(adapter)
+    sides, wrong = _sides(adapter)
     shapes, damaged = read_shapes(sorted(base.glob("*.safetensors")))
-    if found or damaged:
-        faults += found + [f"base model: {d}" for d in damaged]
+    if wrong or damaged:
+        faults += wrong + [f"base model: {d}" for d in damaged]
         return []
     pairs, missing, unfit = [], [], []
     for module, ((a, (_, columns)), (b, (rows, _))) in sides.items():
@@ -151,7 +153,7 @@ def match_base(adapter: Adapter, base: Path, faults: list[str]) -> list[LoraPair
 
 
 def read_shapes(files: list[Path]) -> tuple[dict[str, Shape], list[str]]:
-    """Names and shapes of all tensors, from the headers; and the files that are damaged."""
+    """The shapes of all tensors by name, from the headers, and a line for each damaged file."""
     from safetensors import SafetensorError, safe_open
 
     shapes: dict[str, Shape] = {}
@@ -167,16 +169,16 @@ def read_shapes(files: list[Path]) -> tuple[dict[str, Shape], list[str]]:
 
 
 def _sides(adapter: Adapter) -> tuple[dict[str, tuple[_Side, _Side]], list[str]]:
-    """Name and shape of ``A`` and ``B`` by module; and what is wrong with them."""
+    """``A`` and ``B`` by module, and the faults of the matrices."""
     shapes, faults = read_shapes([Path(adapter.path) / ADAPTER_WEIGHTS])
-    found: dict[str, dict[str, _Side]] = {}
+    by_module: dict[str, dict[str, _Side]] = {}
     for name, shape in shapes.items():
         if match := _MATRIX.fullmatch(name):
-            found.setdefault(match["module"], {})[match["side"]] = (name, shape)
+            by_module.setdefault(match["module"], {})[match["side"]] = (name, shape)
         else:
             faults.append(f"{ADAPTER_WEIGHTS}: {name} is no LoRA matrix of a linear layer")
     sides = {}
-    for module, both in found.items():
+    for module, both in by_module.items():
         (_, a), (_, b) = pair = both.get("A", ("", ())), both.get("B", ("", ()))
         if len(a) == len(b) == 2 and a[0] == b[1] == adapter.rank:
             sides[module] = pair
@@ -191,8 +193,8 @@ def _sides(adapter: Adapter) -> tuple[dict[str, tuple[_Side, _Side]], list[str]]
 
 
 def _names(module: str, shapes: dict[str, Shape]) -> list[str]:
-    """Where a module's weights may be: under its name, or with another prefix, as the text part
-    of a larger model has."""
+    """The names that a module's weights may have in the base: its own, or that with another
+    prefix, as in the text part of a larger model."""
     if f"{module}.weight" in shapes:
         return [f"{module}.weight"]
     end = f"{module.removeprefix('model.')}.weight"
@@ -200,7 +202,7 @@ def _names(module: str, shapes: dict[str, Shape]) -> list[str]:
 
 
 def _pattern(name: str) -> str:
-    """A name without the number of its layer."""
+    """A name with its numbers, such as that of its layer, made alike."""
     return re.sub(r"\d+", "#", name)
 
 

@@ -1,12 +1,13 @@
-"""Where a checkpoint's files are: a directory, a URI, or a hub id, brought to this machine.
+"""Where the files of a checkpoint or a base are, brought to this machine if they are not here.
 
-Enters: what a user named. Leaves: a local directory. Left to others: what is in it (load.py).
+Enters: what a user or an adapter names: a directory, a URI, or a hub id. Leaves: a local directory.
+Left to others: what is in it (load.py).
 """
 
 import hashlib
+import posixpath
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock
@@ -16,36 +17,60 @@ from engine.storage.filesystem import filesystem
 from schemas.errors import UsageError
 
 EMBEDDED = "nano"
+"""The checkpoint that is installed beside the packages."""
 
-
+_EMBEDDED_PATH = Path(__file__).parents[2] / "checkpoints" / EMBEDDED
 _HUB_PATTERNS = ["*.json", "*.safetensors"]
-
-
-HUB_ID = re.compile(r"[^./~][^/]*/[^/]+")  # "owner/name"; anything else can only be a path
+_HUB_ID = re.compile(r"[^./~][^/]*/[^/]+")  # "owner/name"; anything else can only be a path
 
 
 def fetch_files(ref: str) -> tuple[str, Path]:
-    """``ref`` as good on every node, and a local directory that holds it.
+    """A reference that is good on every node, and a local directory with the files.
+
+    ``ref`` is ``nano``, a directory, a URI, or a hub id, of which the newest revision is fetched.
 
     Raises:
         UsageError: if it is neither a directory nor anything that can be fetched.
     """
-    for place in _local_places(ref):
-        if place.is_dir():
-            return (ref if ref == EMBEDDED else str(place)), place
+    if ref == EMBEDDED and _EMBEDDED_PATH.is_dir():
+        return ref, _EMBEDDED_PATH
+    path = Path(ref).expanduser().absolute()
+    if path.is_dir():
+        return (ref if ref == EMBEDDED else str(path)), path
     if "://" in ref:
         return ref, _download(ref)
-    if HUB_ID.fullmatch(ref):
-        return ref, from_hub(ref)
+    if _HUB_ID.fullmatch(ref):
+        return ref, _from_hub(ref, None)
     raise UsageError(f"checkpoint {ref}: does not exist; expected a directory, a URI or a hub id")
 
 
-def from_hub(ref: str, revision: str | None = None) -> Path:
-    """The directory of a hub id's files, at a revision or the newest.
+def fetch_base(name: str, revision: str | None, adapter_ref: str, adapter_path: Path) -> Path:
+    """The local directory of the base that an adapter names.
+
+    ``name`` is ``nano``, a URI, an absolute path, a path relative to the adapter, or a hub id with
+    its ``revision``. It is never a path relative to the working directory, which is another one on
+    every node. ``adapter_ref`` and ``adapter_path`` are what :func:`fetch_files` gave for the
+    adapter.
 
     Raises:
-        UsageError: if the hub does not give it.
+        UsageError: if the base does not exist or cannot be fetched.
     """
+    if name == EMBEDDED or "://" in name or Path(name).expanduser().is_absolute():
+        return fetch_files(name)[1]
+    if "://" in adapter_ref and name.startswith("."):
+        scheme, _, folder = adapter_ref.partition("://")
+        return fetch_files(f"{scheme}://{posixpath.normpath(posixpath.join(folder, name))}")[1]
+    if (adapter_path / name).is_dir():
+        return (adapter_path / name).resolve()
+    if _HUB_ID.fullmatch(name):
+        return _from_hub(name, revision)
+    raise UsageError(
+        f"checkpoint {name}: does not exist beside the adapter; expected a URI, an absolute path, "
+        "a path relative to the adapter, or a hub id"
+    )
+
+
+def _from_hub(ref: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -58,14 +83,8 @@ def from_hub(ref: str, revision: str | None = None) -> Path:
         ) from e
 
 
-def _local_places(ref: str) -> Iterator[Path]:
-    if ref == EMBEDDED:
-        yield Path(__file__).parents[2] / "checkpoints" / EMBEDDED
-    yield Path(ref).expanduser().absolute()
-
-
 def _download(uri: str) -> Path:
-    """Copy a checkpoint from an object store into the cache, once for each change of it."""
+    """The copy of a checkpoint in the cache, made anew whenever the checkpoint has changed."""
     try:
         fs, root = filesystem(uri)
         files = [f for f in fs.ls(root, detail=True) if f["type"] == "file"]
@@ -79,11 +98,11 @@ def _download(uri: str) -> Path:
     key = hashlib.blake2b(repr(state).encode(), digest_size=12).hexdigest()
     target = cache_folder() / "checkpoints" / key
     target.parent.mkdir(parents=True, exist_ok=True)
-    # One process of a machine fetches, the others wait: weights are gigabytes.
+    # Only one process of a machine fetches and the others wait, since weights are gigabytes.
     with FileLock(f"{target}.lock"):
         if not target.exists():
             part = Path(f"{target}.part")
-            shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
+            shutil.rmtree(part, ignore_errors=True)  # left by a process that was killed
             part.mkdir()
             try:
                 for f in files:

@@ -1,12 +1,11 @@
-"""A checkpoint: where it is, whether it can be served, and what it was tuned for.
+"""A checkpoint: its files, whether it can be served, and what it was tuned for.
 
 Enters: a local directory, an ``s3://`` (or other) URI, or a hub id, of a whole checkpoint or of a
-LoRA adapter. Leaves: local directories that were checked before any engine starts. Left to others:
-running it.
+LoRA adapter. Leaves: local directories, checked before any engine starts. Left to others: fetching
+files (fetch.py), what an adapter holds (adapter.py), and running it (engine/backends).
 """
 
 import json
-import posixpath
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,17 +19,15 @@ from engine.checkpoints.adapter import (
     match_base,
     read_adapter,
 )
-from engine.checkpoints.fetch import EMBEDDED, HUB_ID, fetch_files, from_hub
+from engine.checkpoints.fetch import fetch_base, fetch_files
 from engine.storage.digests import digest_files
 from schemas.errors import UsageError
 from schemas.task import CheckpointManifest
 
-_CONTEXT_TOKENS = 2048  # where a checkpoint does not say
-
+_CONTEXT_TOKENS = 2048
+"""Tokens of prompt and completion together, where ``config.json`` gives no bound."""
 
 _REMOTE_CODE = "asks for remote code (auto_map or *.py), which is never run"
-
-
 _EXPECTED = (
     "Expected a Hugging Face directory with config.json, tokenizer.json, *.safetensors and "
     "pubmark.json"
@@ -45,10 +42,10 @@ _EXPECTED_ADAPTER = (
 class Checkpoint:
     """A checkpoint on this machine's disk.
 
-    ``ref`` is what the user named, good on every node. ``path`` has ``config.json`` and the whole
-    weights: those of the base, where there is an ``adapter`` over it. ``tokenizer_path`` has
-    ``tokenizer.json``. ``stop_token_ids`` end a completion; ``context_tokens`` bounds prompt and
-    completion together.
+    ``ref`` is what the user named, in a form that is good on every node. ``path`` is the directory
+    of ``config.json`` and the whole weights, which are the base's where there is an ``adapter``.
+    ``tokenizer_path`` is the directory of ``tokenizer.json``. ``stop_token_ids``, ordered, end a
+    completion; ``context_tokens`` bounds prompt and completion together.
     """
 
     ref: str
@@ -64,13 +61,13 @@ class Checkpoint:
 def load_checkpoint(ref: str) -> Checkpoint:
     """Bring a checkpoint to this machine, if it is not here, and check it.
 
-    A directory with ``adapter_config.json`` is an adapter; its ``base_model_name_or_path`` names
-    the base: a URI, an absolute path, a path relative to the adapter, ``nano``, or a hub id.
+    A directory with ``adapter_config.json`` is an adapter, and its ``base_model_name_or_path``
+    names the base (see :func:`engine.checkpoints.fetch.fetch_base`).
 
     Raises:
-        UsageError: naming all that is missing or refused: ``pubmark.json``, ``config.json``,
-            ``tokenizer.json``, weights as safetensors, no remote code; of an adapter, that it is
-            plain LoRA, that its base is there, and that it fits it.
+        UsageError: naming all faults at once. A checkpoint must have ``pubmark.json``,
+            ``config.json``, ``tokenizer.json`` and weights as safetensors, and no remote code. An
+            adapter must be plain LoRA, its base must exist, and it must fit that base.
     """
     ref, path = fetch_files(ref)
     faults: list[str] = []
@@ -103,7 +100,7 @@ def load_checkpoint(ref: str) -> Checkpoint:
 
 
 def digest_weights(path: Path) -> str:
-    """What tells the weights of a checkpoint, or of a base, from any others."""
+    """A digest of ``config.json`` and the weights in a directory, which identifies the weights."""
     return digest_files([path / "config.json", *sorted(path.glob("*.safetensors"))])
 
 
@@ -114,15 +111,15 @@ def _manifest(path: Path, faults: list[str]) -> CheckpointManifest | None:
         faults.append("no pubmark.json")
     except ValidationError as e:
         for fault in e.errors():
-            place = ".".join(map(str, fault["loc"]))
-            faults.append(f"pubmark.json{f' at {place}' if place else ''}: {fault['msg']}")
+            key = ".".join(map(str, fault["loc"]))
+            faults.append(f"pubmark.json{f' at {key}' if key else ''}: {fault['msg']}")
     return None
 
 
 def _check_model(
     path: Path, tokenizer: Path, generation: Path
 ) -> tuple[dict[str, object], set[int], list[str]]:
-    """The configuration of a whole model, the tokens that end a completion, and what is wrong."""
+    """The configuration of a whole model, the tokens that end a completion, and the faults."""
     faults: list[str] = []
     names = {p.name for p in path.iterdir()}
     if "config.json" not in names:
@@ -131,8 +128,8 @@ def _check_model(
         faults.append("no tokenizer.json")
     if not any(n.endswith(".safetensors") for n in names):
         faults.append(f"no *.safetensors{_pickles(names)}")
-    found = _json(path / "config.json", faults)
-    config = found or {}
+    read = _json(path / "config.json", faults)
+    config = read or {}
     if "auto_map" in config or list(path.glob("*.py")):
         faults.append(_REMOTE_CODE)
     stop = {
@@ -140,13 +137,13 @@ def _check_model(
         for source in (config, _json(generation / "generation_config.json", faults) or {})
         for token in _as_list(source.get("eos_token_id"))
     }
-    if found is not None and not stop:
+    if read is not None and not stop:
         faults.append("config.json has no eos_token_id, so no completion would end")
     return config, stop, faults
 
 
 def _adapter(ref: str, path: Path, faults: list[str]) -> tuple[Adapter | None, Path | None]:
-    """The adapter in a directory and the directory of its base; none of what is not usable."""
+    """The adapter in a directory, and the directory of its base; None for what cannot be used."""
     names = {p.name for p in path.iterdir()}
     if ADAPTER_WEIGHTS not in names:
         faults.append(f"no {ADAPTER_WEIGHTS}{_pickles(names)}")
@@ -158,43 +155,26 @@ def _adapter(ref: str, path: Path, faults: list[str]) -> tuple[Adapter | None, P
     if adapter is None:
         return None, None
     try:
-        base = _fetch_base(ref, path, adapter)
+        base = fetch_base(adapter.base, adapter.revision, ref, path)
     except UsageError as e:
         faults.append(f"its base model: {e}")
         return None, None
     if (base / ADAPTER_CONFIG).exists():
         faults.append(f"its base model {adapter.base} is itself an adapter")
         return None, None
-    # Without weights there is nothing to hold against the base.
+    # Without its weights, the adapter cannot be matched with the base.
     return (adapter if ADAPTER_WEIGHTS in names else None), base
 
 
-def _fetch_base(ref: str, path: Path, adapter: Adapter) -> Path:
-    """The base of an adapter. Never a path relative to the working directory: that is another one
-    on every node."""
-    name = adapter.base
-    if name == EMBEDDED or "://" in name or Path(name).expanduser().is_absolute():
-        return fetch_files(name)[1]
-    if "://" in ref and name.startswith("."):
-        scheme, _, place = ref.partition("://")
-        return fetch_files(f"{scheme}://{posixpath.normpath(posixpath.join(place, name))}")[1]
-    if (path / name).is_dir():
-        return (path / name).resolve()
-    if HUB_ID.fullmatch(name):
-        return from_hub(name, adapter.revision)
-    raise UsageError(
-        f"checkpoint {name}: does not exist beside the adapter; expected a URI, an absolute path, "
-        "a path relative to the adapter, or a hub id"
-    )
-
-
 def _pickles(names: set[str]) -> str:
-    found = sorted(n for n in names if n.endswith((".bin", ".pt", ".pth", ".gguf", ".ckpt")))
-    return f" (found {', '.join(found)})" if found else ""
+    """A note for an error that names weights in refused formats; empty if there are none."""
+    others = sorted(n for n in names if n.endswith((".bin", ".pt", ".pth", ".gguf", ".ckpt")))
+    return f" (found {', '.join(others)})" if others else ""
 
 
 def _json(path: Path, faults: list[str]) -> dict[str, object] | None:
-    """The object in a file; none, with the fault noted, where a file holds anything else."""
+    """The JSON object in a file; None if there is no file, or if it holds anything else, which is
+    added to ``faults``."""
     try:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:

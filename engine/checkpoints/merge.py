@@ -1,8 +1,10 @@
 """An adapter folded into its base: a whole checkpoint, which serves without the adapter's cost.
 
-Enters: a checkpoint that is an adapter. Leaves: a directory of its own. Tensor by tensor over the
-base's files, so that names, shards and configuration stay the base's and memory is that of one
-file; no model is made.
+Enters: a checkpoint that is an adapter. Leaves: a new directory of a whole checkpoint. Left to
+others: matching matrices with weights (adapter.py).
+
+No model is made: the base's files are rewritten one after another, tensor by tensor. So names,
+files and configuration stay the base's, and memory holds one file at a time.
 """
 
 import json
@@ -28,12 +30,12 @@ _TOKENIZER_FILES = (
 def merge(adapter_checkpoint: str, to: str | Path, dtype: Dtype = "auto") -> Checkpoint:
     """Fold an adapter into its base and write a whole checkpoint to ``to``, a local directory.
 
-    The sum is made in float32 and kept as the base's weights are (``auto``) or in ``dtype``; in
-    bfloat16 it is rounded, so answers differ a little from those of the adapter beside its base.
-    ``to`` appears when it is complete.
+    Sums are made in float32 and written in the precision of the base's weights (``auto``) or in
+    ``dtype``. In bfloat16 they are rounded, so answers differ a little from those of the adapter
+    beside its base. ``to`` appears only when it is complete.
 
     Raises:
-        UsageError: if it is no adapter, ``to`` exists, or the base is quantised.
+        UsageError: if the checkpoint is no adapter, ``to`` exists, or the base is quantised.
     """
     checkpoint = load_checkpoint(adapter_checkpoint)
     target = Path(to).expanduser().absolute()
@@ -43,17 +45,17 @@ def merge(adapter_checkpoint: str, to: str | Path, dtype: Dtype = "auto") -> Che
         raise UsageError(f"{target}: exists; expected a new directory to merge into")
     pairs = _pairs(checkpoint, checkpoint.adapter)
     part = target.with_name(f".{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)  # of a merge that was killed
+    shutil.rmtree(part, ignore_errors=True)  # left by a merge that was killed
     part.mkdir(parents=True)
     _write_weights(checkpoint, checkpoint.adapter, pairs, part, dtype)
     _write_others(checkpoint, Path(checkpoint.adapter.path), part, dtype)
     part.rename(target)
-    load_checkpoint.cache_clear()  # another may have been at this path before
+    load_checkpoint.cache_clear()  # it may hold a checkpoint that was at this path before
     return load_checkpoint(str(target))
 
 
 def _pairs(checkpoint: Checkpoint, adapter: Adapter) -> dict[str, LoraPair]:
-    """The matrices by the name of the weights in the base that they change."""
+    """The pairs of matrices, by the name of the base's weights that they change."""
     faults: list[str] = []
     config = json.loads((Path(checkpoint.path) / "config.json").read_bytes())
     if "quantization_config" in config:

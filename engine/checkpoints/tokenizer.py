@@ -1,7 +1,10 @@
-"""Text to token ids and back, with the place of every token.
+"""Text to token ids and back, with the span of every token.
+
+Enters: a checkpoint's ``tokenizer.json``. Leaves: token ids with offsets, or text with the end of
+each token. Left to others: prompts (engine/steps/prompts.py).
 
 A thin layer over the ``tokenizers`` library, not over transformers: CPU tasks need a tokenizer and
-nothing else, and no clean-up of spaces can creep in, which alone would make most completions differ
+nothing else, and transformers may clean up spaces, which alone would make most completions differ
 from their prompts.
 """
 
@@ -19,21 +22,21 @@ from schemas.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """``text`` and, for each token, where it ends in it; tokens[i] is text[ends[i-1]:ends[i]]."""
+    """``text``, and where each token ends in it: token i is ``text[ends[i-1]:ends[i]]``."""
 
     text: str
     ends: list[int]
 
 
 class PromptTokenizer:
-    """Encodes templates and texts apart, so that no text can forge a special token.
+    """Encodes templates and texts separately, so that no text can forge a special token.
 
     Raises:
         UsageError: if the checkpoint's ``tokenizer.json`` cannot be read.
     """
 
     def __init__(self, checkpoint_path: str):
-        # Ray's tasks have a core each; the library's own threads would only fight over it.
+        # Each of Ray's tasks has one core, for which the library's threads would only compete.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         file = str(Path(checkpoint_path) / "tokenizer.json")
         try:
@@ -47,15 +50,15 @@ class PromptTokenizer:
             tokenizer.no_padding()
 
     def encode_template(self, piece: str) -> list[int]:
-        """Ids of a piece of a template; special tokens in it are meant as such."""
+        """The ids of a piece of a template, in which special tokens are read as such."""
         return self._template.encode(piece, add_special_tokens=False).ids if piece else []
 
     def encode_texts(self, texts: Sequence[str]) -> list[Encoding]:
-        """Encodings (``ids``, ``offsets`` in code points) in which ``<mark>`` is mere text."""
+        """Encodings (``ids``, ``offsets`` in code points) in which ``<mark>`` is plain text."""
         return self._text.encode_batch(list(texts), add_special_tokens=False)
 
     def decode(self, ids: Sequence[int]) -> Decoded:
-        """The text of ``ids``, special tokens included; bytes of no character are U+FFFD."""
+        """The text of ``ids``, special tokens included; bytes that form no character are U+FFFD."""
         stream = DecodeStream(skip_special_tokens=False)
         step, tokenizer = stream.step, self._template
         pieces, ends, length = [], [], 0
@@ -65,7 +68,7 @@ class PromptTokenizer:
                 pieces.append(piece)
                 length += len(piece)
             ends.append(length)
-        # The stream holds back what ends in U+FFFD, in case the rest of a character follows.
+        # The stream holds back text that ends in U+FFFD, as the rest of a character may follow.
         whole = tokenizer.decode(list(ids), skip_special_tokens=False) if ends and not piece else ""
         if len(whole) > length:
             pieces.append(whole[length:])

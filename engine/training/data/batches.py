@@ -1,7 +1,10 @@
 """Sequences to batches: which go together in a step, and how they lie in a tensor.
 
-A step's batch is the same however many workers share it: all see the same stream, and each takes
-its part. So a run with two workers follows the same curve as one with one.
+Enters: a stream of sequences. Leaves: the sequences of each step, a worker's share of them, and the
+tensors of its passes. Left to others: making sequences (encode.py), and training (loop.py).
+
+A step holds the same sequences whatever the number of workers: all workers read the same stream,
+and each takes its share. So a run with two workers has the same curve as a run with one.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,10 +24,11 @@ Layout = Literal["packed", "bucketed"]
 class MicroBatch:
     """Tensors of one forward pass.
 
-    ``input_ids`` [rows, tokens]; ``position_ids`` likewise, beginning anew with every sequence of a
-    packed row, null where each row is one sequence. ``columns`` [kept]: the places that have
-    something to predict in any row. ``targets``, ``weights`` [rows, kept]: the next token's id, and
-    the weight of its loss, 0 where there is nothing to predict. ``tokens`` counts without padding.
+    ``input_ids`` [rows, tokens]. ``position_ids`` [rows, tokens] restart at 0 with every sequence
+    of a packed row; null where each row is one sequence. ``columns`` [kept]: the positions at which
+    at least one row has something to predict. ``targets`` and ``weights`` [rows, kept]: the next
+    token's id, and the weight of its loss, which is 0 where there is nothing to predict. ``tokens``
+    counts without padding.
     """
 
     input_ids: "torch.Tensor"
@@ -38,10 +42,10 @@ class MicroBatch:
 def make_steps(
     sequences: Iterable[TokenSequence], batch_tokens: int, window: int, seed: int
 ) -> Iterator[list[TokenSequence]]:
-    """Group a stream into the batches of whole steps, of about ``batch_tokens`` tokens each.
+    """Group a stream into steps of about ``batch_tokens`` tokens each.
 
-    Sequences are shuffled within windows of ``window``, which bounds the memory: the stream itself
-    should come in no telling order.
+    Sequences are shuffled within a window of ``window`` sequences, which bounds the memory. The
+    stream itself should already be in a random order.
     """
     step: list[TokenSequence] = []
     size = 0
@@ -58,7 +62,7 @@ def make_steps(
 def _shuffled(
     sequences: Iterable[TokenSequence], window: int, random: Random
 ) -> Iterator[TokenSequence]:
-    """Each sequence leaves the window at a random time: its neighbours go apart."""
+    """The stream, in which each sequence is held back in a window for a random time."""
     held: list[TokenSequence] = []
     for sequence in sequences:
         if len(held) < window:
@@ -72,27 +76,28 @@ def _shuffled(
 
 
 def share(step: Sequence[TokenSequence], rank: int, workers: int) -> list[TokenSequence]:
-    """One worker's part of a step: each gets sequences of all lengths, about the same tokens.
+    """One worker's share of a step: sequences of all lengths, about as many tokens as the others.
 
-    Where there are more workers than sequences, some get one that is another's, without weight:
-    workers wait for each other's gradients, so none may have nothing to do.
+    A worker that would get none, as there are more workers than sequences, gets the shortest one
+    without weight: workers wait for each other's gradients, so each must do a pass.
     """
     ordered = sorted(step, key=lambda s: len(s.ids))
     return ordered[rank::workers] or [TokenSequence(ordered[0].ids, [0.0] * len(ordered[0].ids))]
 
 
 def without_weight(micro: MicroBatch) -> MicroBatch:
-    """The same pass, counting for nothing."""
+    """The same pass, with all weights 0."""
     return replace(micro, weights=micro.weights * 0)
 
 
 def lay_out(
     sequences: Sequence[TokenSequence], micro_tokens: int, layout: Layout, pad: int
 ) -> Iterator[MicroBatch]:
-    """Tensors of at most ``micro_tokens`` each, padding included (one sequence may be longer).
+    """Passes of at most ``micro_tokens`` each, padding included, but of at least one sequence.
 
-    ``bucketed``: rows of one sequence, together with others of its length. ``packed``: rows of
-    many, which position ids keep apart (transformers masks accordingly).
+    ``bucketed``: each row is one sequence, and the rows of a pass have similar lengths. ``packed``:
+    a pass is one row of several sequences, told apart by position ids (transformers masks
+    accordingly).
     """
     if layout == "bucketed":
         yield from (_tensors([[s] for s in rows], pad) for rows in _bucket(sequences, micro_tokens))
@@ -112,7 +117,7 @@ def _bucket(sequences: Sequence[TokenSequence], micro_tokens: int) -> Iterator[l
 
 
 def _pack(sequences: Sequence[TokenSequence], micro_tokens: int) -> list[list[TokenSequence]]:
-    """First fit, longest first: close to full, and quick."""
+    """Rows by first fit, longest sequence first: quick, and rows are close to full."""
     rows: list[list[TokenSequence]] = []
     room: list[int] = []
     for sequence in sorted(sequences, key=lambda s: -len(s.ids)):
@@ -129,7 +134,7 @@ def _pack(sequences: Sequence[TokenSequence], micro_tokens: int) -> list[list[To
 
 
 def _rounded(length: int) -> int:
-    """Up to a multiple of eight: what matrix units like."""
+    """A length rounded up to a multiple of eight, which matrix units compute faster."""
     return -(-length // 8) * 8
 
 
@@ -143,15 +148,15 @@ def _tensors(rows: Sequence[Sequence[TokenSequence]], pad: int) -> MicroBatch:
     targets = torch.full((len(rows), width), pad, dtype=torch.long)
     weights = torch.zeros((len(rows), width))
     for r, row in enumerate(rows):
-        place = 0
+        start = 0
         for s in row:
-            end = place + len(s.ids)
-            ids[r, place:end] = torch.tensor(s.ids)
-            positions[r, place:end] = torch.arange(len(s.ids))
-            targets[r, place : end - 1] = ids[r, place + 1 : end]
-            weights[r, place : end - 1] = torch.tensor(s.weights[1:])
-            place = end
-        positions[r, place:] = torch.arange(width - place)
+            end = start + len(s.ids)
+            ids[r, start:end] = torch.tensor(s.ids)
+            positions[r, start:end] = torch.arange(len(s.ids))
+            targets[r, start : end - 1] = ids[r, start + 1 : end]
+            weights[r, start : end - 1] = torch.tensor(s.weights[1:])
+            start = end
+        positions[r, start:] = torch.arange(width - start)
     columns = weights.any(0).nonzero()[:, 0]
     packed = any(len(row) > 1 for row in rows)
     return MicroBatch(

@@ -1,4 +1,9 @@
-"""Examples and texts to token sequences, anew in every epoch, and their stream."""
+"""Prepared rows to a stream of token sequences, encoded anew in every epoch.
+
+Enters: a folder of Parquet (material.py). Leaves: sequences without end, the same on every worker
+and in every run. Left to others: what one sequence is made of (sequences.py, variation.py), and
+batches (batches.py).
+"""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -24,10 +29,11 @@ SEQUENCE_SCHEMA = pa.schema([("ids", pa.list_(pa.int32())), ("weights", pa.list_
 
 
 _ENCODE_ROWS = 512
+"""Rows that are encoded in one call."""
 
 
 class Encode(Protocol):
-    """From rows and the epoch's number to SEQUENCE_SCHEMA."""
+    """A function of rows and the epoch's number (from 0) that gives a table of SEQUENCE_SCHEMA."""
 
     def __call__(self, rows: pa.Table, epoch: int) -> pa.Table:
         """The sequences of some rows in one epoch; the same wherever they are made."""
@@ -36,11 +42,12 @@ class Encode(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EncodeExamples:
-    """From EXAMPLES_SCHEMA: an :data:`Encode` that workers can be sent.
+    """An :data:`Encode` of rows of EXAMPLES_SCHEMA that can be sent to workers.
 
-    What an epoch holds of each example (how often, how varied, and what is asked about it) is drawn
-    anew for each epoch, and is the same wherever it is drawn. ``lexicon`` is the file of names that
-    :func:`write_lexicon` made, needed where names are replaced.
+    How often an epoch holds an example, how it is varied and which types are asked for is drawn
+    anew in each epoch, from seeds that are the same on every worker. ``tokenizer`` is a directory.
+    ``lexicon`` is the file of names that ``material.write_lexicon`` made, needed where names are
+    replaced.
     """
 
     task: Task
@@ -57,7 +64,7 @@ class EncodeExamples:
             self.task, load_tokenizer(self.tokenizer), self.stop, tuning.prompt_weight,
             tuning.marker_weight,
         )  # fmt: skip
-        found: list[TokenSequence] = []
+        sequences: list[TokenSequence] = []
         for row in rows.to_pylist():
             name = (row["corpus"], row["document"], row["part"], row["form"])
             random = Random(stable_seed(self.seed, epoch, *name))
@@ -65,33 +72,36 @@ class EncodeExamples:
             mentions = [TypedSpan(m["start"], m["end"], m["entity_type"]) for m in row["mentions"]]
             for _ in range(int(weight) + (random.random() < weight % 1)):
                 for asked in self._ask(encoder.questions(row["annotated_types"]), random):
-                    marked = any(m.entity_type in asked for m in mentions)
-                    if not marked and random.random() >= tuning.keep_negatives:
+                    positive = any(m.entity_type in asked for m in mentions)
+                    if not positive and random.random() >= tuning.keep_negatives:
                         continue
                     varied = self._vary(row["text"], mentions, row["form"], random)
                     try:
                         sequence = encoder.encode(*varied, asked)
-                    except ValueError:  # it holds a marker of its own
+                    except ValueError:  # the text holds a marker of its own
                         continue
                     if len(sequence.ids) <= tuning.max_tokens:
-                        found.append(sequence)
-        return _to_table(found)
+                        sequences.append(sequence)
+        return _to_table(sequences)
 
     def _vary(
         self, text: str, mentions: list[TypedSpan], form: str, random: Random
     ) -> tuple[str, list[TypedSpan]]:
-        how = self.tuning.variation
-        if how.replace and self.lexicon:
+        variation = self.tuning.variation
+        if variation.replace and self.lexicon:
             lexicon = _read_lexicon(self.lexicon, form)
-            text, mentions = replace_names(text, mentions, lexicon, how.replace, random)
-        if form == "raw" and random.random() < how.set_apart:
+            text, mentions = replace_names(text, mentions, lexicon, variation.replace, random)
+        if form == "raw" and random.random() < variation.set_apart:
             text, mentions = set_apart(text, mentions)
-        if how.cut:
-            text, mentions = cut_words(text, mentions, how.cut, random)
+        if variation.cut:
+            text, mentions = cut_words(text, mentions, variation.cut, random)
         return text, mentions
 
     def _ask(self, questions: list[tuple[str, ...]], random: Random) -> Sequence[tuple[str, ...]]:
-        """Every question where each type is asked alone; else, half the time the one for all."""
+        """All questions, if each type has a prompt of its own.
+
+        Otherwise one: half the time the one for all types, else any of them.
+        """
         if self.task.ask == "each" or not questions:
             return questions
         return [questions[-1] if random.random() < 0.5 else random.choice(questions)]
@@ -99,7 +109,7 @@ class EncodeExamples:
 
 @dataclass(frozen=True, slots=True)
 class EncodeTexts:
-    """From a table with ``text``: an :data:`Encode` for the language-model stage."""
+    """An :data:`Encode` of rows with ``text``, for the language stage; can be sent to workers."""
 
     tokenizer: str
     max_tokens: int
@@ -109,14 +119,14 @@ class EncodeTexts:
     def __call__(self, rows: pa.Table, epoch: int) -> pa.Table:
         """See :data:`Encode`."""
         encoder = TextEncoder(load_tokenizer(self.tokenizer), self.max_tokens, self.restore)
-        found: list[TokenSequence] = []
+        sequences: list[TokenSequence] = []
         for text in rows["text"].to_pylist():
-            found += encoder.encode(text, stable_seed(self.seed, epoch, text))
-        return _to_table(found)
+            sequences += encoder.encode(text, stable_seed(self.seed, epoch, text))
+        return _to_table(sequences)
 
 
 def stream(folder: str, encode: Encode) -> Iterator[TokenSequence]:
-    """All sequences of epoch after epoch, without end, by pyarrow alone."""
+    """The sequences of one epoch after another, without end, read by pyarrow alone."""
     dataset = ds.dataset(sorted(map(str, Path(folder).glob("*.parquet"))))
     for epoch in count():
         for batch in dataset.to_batches(batch_size=_ENCODE_ROWS):
@@ -124,10 +134,11 @@ def stream(folder: str, encode: Encode) -> Iterator[TokenSequence]:
 
 
 def stream_by_ray(folder: str, encode: Encode) -> Iterator[TokenSequence]:
-    """The same as :func:`stream`, read and encoded by Ray Data's tasks while the model learns.
+    """The same as :func:`stream`, but read and encoded by tasks of Ray Data while the model learns.
 
-    A file at a time, and one ahead: a dataset whose reader is slow keeps its executor turning
-    without a pause, in the process that trains (which ran at a third of its speed).
+    One file is read ahead. One dataset over all files would not do: while its consumer is slow, its
+    executor spins without a pause in the process that trains, which then ran at a third of its
+    speed.
     """
     import ray.data
 

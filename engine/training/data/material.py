@@ -1,7 +1,7 @@
-"""What a stage learns from: prepared once, then streamed anew in every epoch.
+"""What a stage learns from: prepared once, before training.
 
-Enters: examples, or texts. Leaves: a folder of Parquet without leaks, in an order that depends on
-nothing but the seed, and from it a stream of sequences, the same on every worker and in every run.
+Enters: examples, or texts. Leaves: a folder of Parquet without leaks, in a random order that
+depends on nothing but the seed, and a lexicon of names. Left to others: encoding rows (encode.py).
 """
 
 import gzip
@@ -26,9 +26,9 @@ from schemas.errors import UsageError
 from schemas.examples import EXAMPLES_SCHEMA
 
 _ORDER = pa.field("order", pa.uint64())
-"""A random number of each row, by which they are sorted."""
+"""A random number for each row, by which rows are sorted."""
 _FILE_ROWS = 16_384
-
+"""Rows of one prepared file, those removed included."""
 
 _TEXT_SCHEMA = pa.schema(
     [("text", pa.string()), ("pmid", pa.int64()), ("title_length", pa.int32())]
@@ -37,8 +37,8 @@ _TEXT_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A folder of what is learned from. ``leaks`` counts what was removed, by what was shared with
-    a test split."""
+    """A folder of prepared rows, and how many. ``leaks`` counts the rows removed, by what they
+    share with a test split."""
 
     folder: str
     rows: int
@@ -48,10 +48,10 @@ class Prepared:
 def prepare_examples(
     sources: Sequence[str], splits: Sequence[str], held_out: HeldOut, folder: Path, seed: int
 ) -> Prepared:
-    """Keep the examples of some splits that share nothing with a test split.
+    """Prepare the examples of ``splits`` that share nothing with a test split.
 
     Raises:
-        UsageError: if a source is missing, is no Parquet of examples, or has none of the splits.
+        UsageError: if a source is missing or is not Parquet, or if no example is left.
     """
     import ray.data
 
@@ -67,10 +67,13 @@ def prepare_examples(
 
 
 def prepare_texts(sources: Sequence[str], held_out: HeldOut, folder: Path, seed: int) -> Prepared:
-    """Keep the texts that share nothing with a test split.
+    """Prepare the texts that share nothing with a test split.
+
+    Sources are files of lines (``.txt``, ``.txt.gz``: an abstract, or a title, a tab and an
+    abstract), or anything that ``annotate`` reads.
 
     Raises:
-        UsageError: if a source is missing or has no text.
+        UsageError: if a source is missing, or if no text is left.
     """
     import ray.data
 
@@ -96,7 +99,8 @@ def prepare_texts(sources: Sequence[str], held_out: HeldOut, folder: Path, seed:
 def write_lexicon(folder: str, weights: dict[str, float], target: Path) -> None:
     """Write the distinct names of all mentions in prepared examples, by form and type, as JSON.
 
-    Names of raw texts serve tokenised ones too, set apart. Corpora of weight 0 give none.
+    Names of raw texts, with their words set apart, serve tokenised texts too. Corpora of weight 0
+    contribute no names.
     """
     names: dict[str, dict[str, set[str]]] = {"raw": {}, "tokenised": {}}
     dataset = ds.dataset(sorted(map(str, Path(folder).glob("*.parquet"))))
@@ -114,7 +118,7 @@ def write_lexicon(folder: str, weights: dict[str, float], target: Path) -> None:
 
 
 def held_out_texts(sources: Sequence[str]) -> HeldOut:
-    """What no training may see: the test splits of examples."""
+    """What training must not see: the test splits of examples."""
     table = ds.dataset(_parquet(sources)).to_table(
         columns=["text", "pmid", "title_length"], filter=pc.field("split") == "test"
     )
@@ -122,7 +126,7 @@ def held_out_texts(sources: Sequence[str]) -> HeldOut:
 
 
 def read_column(folder: str, column: str = "text") -> Iterator[str]:
-    """One column of what was prepared, row by row."""
+    """One column of prepared rows, in their order."""
     for batch in ds.dataset(sorted(map(str, Path(folder).glob("*.parquet")))).to_batches([column]):
         yield from batch[column].to_pylist()
 
@@ -130,6 +134,10 @@ def read_column(folder: str, column: str = "text") -> Iterator[str]:
 def _prepare(
     rows: Any, key: Sequence[str], held_out: HeldOut, folder: Path, seed: int, what: str
 ) -> Prepared:
+    """Write a Ray dataset to ``folder`` without leaks, in the order of ``key``'s hashes.
+
+    Done once: a folder with its note is taken as it is. ``what`` names a row in the error.
+    """
     import ray
 
     note = folder / "prepared.json"
@@ -170,6 +178,7 @@ def _prepare(
 
 
 def _mix(seed: int, name: Sequence[object]) -> int:
+    """A hash of 64 bits that is the same in every process."""
     data = repr((seed, *name)).encode()
     return zlib.crc32(data) << 32 | zlib.crc32(data[::-1])
 

@@ -1,8 +1,11 @@
-"""Examples and plain texts to token sequences, each token with the weight of its loss.
+"""One example or text to token sequences, each token with the weight of its loss.
 
-An example becomes prompt and answer, made by the task's template and codec, the very ones that
-annotate. A text becomes passages to go on with, or to restore where words are left out: the answer
-to a prompt is written with the whole prompt in sight, and so is a mention recognised.
+Enters: a text, with or without mentions. Leaves: token ids and weights. Left to others: which
+examples an epoch holds and how they vary (encode.py, variation.py).
+
+An example becomes a prompt and its answer, made by the task's template and codec as in annotating.
+A text becomes passages to be continued, or restored where words are left out: restoring, like
+marking, repeats a prompt that is wholly in sight.
 """
 
 import zlib
@@ -20,7 +23,7 @@ from schemas.task import Task
 
 @dataclass(frozen=True, slots=True)
 class TokenSequence:
-    """Token ids and, for each, the weight of predicting it; the first is never predicted."""
+    """Token ids and, for each, the weight of its loss; the first token is never predicted."""
 
     ids: list[int]
     weights: list[float]
@@ -29,8 +32,9 @@ class TokenSequence:
 class ExampleEncoder:
     """Makes sequences of examples for one task and tokenizer.
 
-    ``stop`` ends an answer; ``prompt_weight`` is the weight of the loss on a prompt's own tokens,
-    ``marker_weight`` that of what opens a mention, where a single token does.
+    ``stop`` is the id of the token that ends an answer. ``prompt_weight`` weighs the loss on a
+    prompt's own tokens, ``marker_weight`` that on the markers that open a mention, where these are
+    single tokens.
     """
 
     def __init__(
@@ -51,10 +55,10 @@ class ExampleEncoder:
         self._weight_of = {ids[0]: marker_weight for ids in opening if len(ids) == 1}
 
     def questions(self, annotated_types: Sequence[str]) -> list[tuple[str, ...]]:
-        """What can be asked about a text of which these types are marked exhaustively.
+        """The sets of types that a prompt may ask for in a text annotated with these types.
 
-        Where a prompt asks for several types, a corpus that marks two of them teaches three
-        questions: each alone, and both.
+        Where a prompt asks for several types, a corpus that annotates two of them teaches three
+        questions: each type alone, and both. The last question asks for all.
         """
         names = [n for n in self._task.entity_types if n in annotated_types]
         if self._task.ask == "each":
@@ -64,12 +68,14 @@ class ExampleEncoder:
     def encode(
         self, text: str, mentions: Sequence[TypedSpan], asked: Sequence[str]
     ) -> TokenSequence:
-        """Prompt and answer for one text; of nested mentions of a type the outermost is taught.
+        """The prompt that asks for the types ``asked``, and its answer.
 
-        Where the text holds :data:`CUT`, no token of prompt or answer reaches over it.
+        Of nested mentions of one type the outermost is taught. Where the text holds :data:`CUT`, no
+        token of prompt or answer spans it.
 
         Raises:
-            ValueError: if the text holds a marker of its own, which no answer can tell apart.
+            ValueError: if the text holds a marker of its own: an answer could not tell it from
+                one of the codec's.
         """
         before, after = (self._tokenizer.encode_template(p) for p in self._task.pieces(asked))
         outer = outermost([m for m in mentions if m.entity_type in asked])
@@ -78,7 +84,7 @@ class ExampleEncoder:
         answer = [*self._answer(text, outer), self._stop]
         weights = [self._prompt_weight] * len(prompt)
         weights += [self._weight_of.get(i, 1.0) for i in answer]
-        # What the template says is the same every time: there is nothing to learn in it.
+        # The beginning of the template is the same every time: there is nothing to learn in it.
         weights[: len(before) + 1] = [0.0] * (len(before) + 1)
         return TokenSequence([*prompt, *answer], weights)
 
@@ -88,7 +94,8 @@ class ExampleEncoder:
 
 
 def outermost(mentions: Sequence[TypedSpan]) -> list[TypedSpan]:
-    """Mentions in order, without those that overlap a longer or earlier one of their type."""
+    """Mentions in order, without those that overlap a longer one of their type, or one that is as
+    long and comes first."""
     kept: list[TypedSpan] = []
     for mention in sorted(mentions, key=lambda m: (m.start - m.end, m)):
         if not any(
@@ -99,15 +106,16 @@ def outermost(mentions: Sequence[TypedSpan]) -> list[TypedSpan]:
 
 
 TEXT_TOKENS = ("<s>", "</s>", "<sep>", "<blank>")
-"""What a tokenizer must have as tokens for :class:`TextEncoder`; those made here do."""
+"""Tokens that a tokenizer must have for :class:`TextEncoder`; those that vocabulary.py trains
+have them."""
 
 
 class TextEncoder:
-    """Makes sequences of plain texts, for the language-model stage.
+    """Makes sequences of plain texts, for the language stage.
 
-    ``restore`` is the share of passages that are to be restored rather than gone on with. Of such a
-    passage runs of one to three words, ``blanks`` of all words, are each left out for ``<blank>``;
-    what follows ``<sep>`` is the whole passage.
+    ``restore`` is the share of passages that are restored; the others are continued. In a passage
+    to be restored, runs of one to three words are each replaced by ``<blank>``, about the share
+    ``blanks`` of all words; after ``<sep>`` comes the whole passage.
     """
 
     def __init__(
@@ -122,25 +130,29 @@ class TextEncoder:
         )
 
     def encode(self, text: str, seed: int) -> Iterator[TokenSequence]:
-        """All passages of a text, each of at most ``max_tokens``; the same for the same seed."""
+        """All passages of a text, as sequences of at most ``max_tokens``; decided by the seed.
+
+        A passage ends where a word ends, unless one word alone is longer. Passages of fewer than
+        eight tokens are left out.
+        """
         random = Random(seed)
         encoding = self._tokenizer.encode_texts([text])[0]
-        # A word begins at a token that begins with a space: its offsets then start one early.
+        # A word's first token begins with the space before it.
         words = [i for i, (s, _) in enumerate(encoding.offsets) if not i or text[s].isspace()]
         ids = encoding.ids
-        place = 0
-        while place < len(words):
-            begin = words[place]
+        word = 0
+        while word < len(words):
+            begin = words[word]
             restore = random.random() < self._restore
             room = (self._max_tokens - 3) // 2 if restore else self._max_tokens - 2
-            end_place = place + 1
-            while end_place < len(words) and words[end_place] - begin <= room:
-                end_place += 1
-            end = words[end_place] if end_place < len(words) else len(ids)
+            end_word = word + 1
+            while end_word < len(words) and words[end_word] - begin <= room:
+                end_word += 1
+            end = words[end_word] if end_word < len(words) else len(ids)
             if end - begin > room:  # the last word's tokens, or one monstrous word
                 end = begin + room
-            cut = [*words[place:end_place], end]
-            place = end_place
+            cut = [*words[word:end_word], end]
+            word = end_word
             passage = ids[begin:end]
             if len(passage) < 8:
                 continue
@@ -151,6 +163,7 @@ class TextEncoder:
                 yield TokenSequence([self._start, *passage, self._stop], weights)
 
     def _with_blanks(self, passage: list[int], words: list[int], random: Random) -> TokenSequence:
+        """A passage to be restored; ``words`` are where its words begin, and its end."""
         prompt: list[int] = []
         i = 0
         while i < len(words) - 1:

@@ -1,10 +1,11 @@
-"""Examples varied anew in every epoch, so that a small model learns names, not examples by heart.
+"""Examples varied anew in every epoch, so that a small model does not learn them by heart.
 
-Enters: a text and its mentions. Leaves: the same with other names, its words set apart, or words
-cut in two before they become tokens. Each is drawn from the random numbers that are given.
+Enters: a text, its mentions and a source of random numbers. Leaves: text and mentions with other
+names, with words set apart, or with words cut in two before they become tokens. Left to others: how
+much is varied (encode.py).
 
-Mention replacement is that of Dai and Adel, COLING 2020 (2020.coling-main.343); cutting words is to
-byte-level BPE what BPE-dropout is (Provilkov et al., ACL 2020), but drawn from a seed.
+Mention replacement is that of Dai and Adel, COLING 2020 (2020.coling-main.343). Cutting words does
+for byte-level BPE what BPE-dropout does (Provilkov et al., ACL 2020), but from a seed.
 """
 
 import re
@@ -14,7 +15,7 @@ from random import Random
 from schemas.spans import TypedSpan, trim
 
 CUT = "\uffff"
-"""Where a word is cut: a code point that is no character, and in no text."""
+"""Stands where a word is cut: a code point that is no character and occurs in no text."""
 
 Lexicon = Mapping[str, Sequence[str]]
 """By entity type, the distinct names that mentions have."""
@@ -26,7 +27,7 @@ _LONG_WORD = re.compile(r"[^\W\d_]{5,}")
 def replace_names(
     text: str, mentions: Sequence[TypedSpan], lexicon: Lexicon, share: float, random: Random
 ) -> tuple[str, list[TypedSpan]]:
-    """Give a ``share`` of the names other names of their type, the same wherever one stands.
+    """Replace a ``share`` of the names by others of their type, alike at all their occurrences.
 
     Mentions that overlap another one stay as they are.
     """
@@ -55,18 +56,20 @@ def replace_names(
 def set_apart(text: str, mentions: Sequence[TypedSpan]) -> tuple[str, list[TypedSpan]]:
     """The text as tokenised corpora have it: a space between all words and signs ("T - cell").
 
-    Mentions lose white space at their ends; those of nothing else are left out.
+    Mentions lose white space at their ends; mentions of nothing but white space are left out.
     """
-    places: dict[int, int] = {}
+    moved_to: dict[int, int] = {}
     pieces: list[str] = []
     length = 0
-    for found in _PIECE.finditer(text):
-        places |= {i: length + i - found.start() for i in range(*found.span())}
-        pieces.append(found[0])
-        length += len(found[0]) + 1
+    for piece in _PIECE.finditer(text):
+        moved_to |= {i: length + i - piece.start() for i in range(*piece.span())}
+        pieces.append(piece[0])
+        length += len(piece[0]) + 1
     words = [(trim(text, m.span), m.entity_type) for m in mentions]
     moved = [
-        TypedSpan(places[w.start], places[w.end - 1] + 1, t) for w, t in words if w.start < w.end
+        TypedSpan(moved_to[w.start], moved_to[w.end - 1] + 1, t)
+        for w, t in words
+        if w.start < w.end
     ]
     return " ".join(pieces), moved
 
@@ -74,10 +77,10 @@ def set_apart(text: str, mentions: Sequence[TypedSpan]) -> tuple[str, list[Typed
 def cut_words(
     text: str, mentions: Sequence[TypedSpan], share: float, random: Random
 ) -> tuple[str, list[TypedSpan]]:
-    """Put :data:`CUT` somewhere into a ``share`` of the words of five letters and more."""
+    """Put :data:`CUT` at a random place into a ``share`` of the words of five letters or more."""
     cuts = [
-        random.randint(found.start() + 2, found.end() - 2)
-        for found in _LONG_WORD.finditer(text)
+        random.randint(word.start() + 2, word.end() - 2)
+        for word in _LONG_WORD.finditer(text)
         if random.random() < share
     ]
     pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]

@@ -1,4 +1,8 @@
-"""A tokenizer trained on the corpus, for a model that begins from nothing."""
+"""A tokenizer trained on the corpus, for a model made from nothing.
+
+Enters: texts, and a task. Leaves: a byte-level BPE tokenizer, and its directory. Left to others:
+using it (checkpoints/tokenizer.py).
+"""
 
 import json
 import re
@@ -12,17 +16,17 @@ from engine.codecs import CODECS
 from schemas.task import Task
 
 CONTROL = ("<unk>", "<s>", "</s>", "<pad>", "<sep>", "<blank>")
-"""Special tokens of every vocabulary made here; ``<blank>`` stands for words left out."""
+"""Special tokens of every vocabulary trained here; ``<blank>`` stands for words left out."""
 
 
 def train_tokenizer(
     texts: Iterable[str], vocabulary_size: int, special_tokens: Sequence[str]
 ) -> Tokenizer:
-    """Byte-level BPE: any text comes back as it was, and no character is unknown.
+    """Train byte-level BPE: every text can be encoded and comes back unchanged.
 
-    Words are cut at spaces, between letters and digits and at punctuation before merges are
-    learned, so that a mention within ``T-cell`` begins at a token. ``special_tokens`` (the markers
-    of entity types) come after :data:`CONTROL`, before all others.
+    Before merges are learned, text is cut at spaces, at punctuation and between letters and digits,
+    so that a mention within ``T-cell`` begins at a token. The ids of ``special_tokens`` (the
+    markers of entity types) come after those of :data:`CONTROL`, before all others.
     """
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -40,26 +44,26 @@ def train_tokenizer(
 
 
 def task_tokens(task: Task) -> list[str]:
-    """What of a task's template and codec should be single tokens: all that stands in ``<…>``."""
+    """The parts of a task's template and codec that should be single tokens: all ``<…>``."""
     template = "".join("".join(task.pieces([name])) for name in task.entity_types)
     markers = CODECS[task.codec].markers(list(task.entity_types))
-    found = [*re.findall(r"</?\w+>", template), *chain.from_iterable(markers)]
-    return [t for t in dict.fromkeys(found) if t not in CONTROL]
+    tokens = [*re.findall(r"</?\w+>", template), *chain.from_iterable(markers)]
+    return [t for t in dict.fromkeys(tokens) if t not in CONTROL]
 
 
 def token_id(tokenizer: Tokenizer, token: str) -> int:
-    """The id of a token that a tokenizer made here has.
+    """The id of a token.
 
     Raises:
-        KeyError: if it has it not.
+        KeyError: if the tokenizer does not have it.
     """
-    if (found := tokenizer.token_to_id(token)) is None:
+    if (number := tokenizer.token_to_id(token)) is None:
         raise KeyError(token)
-    return found
+    return number
 
 
 def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    """Write ``tokenizer.json`` and what transformers wants beside it."""
+    """Write ``tokenizer.json``, and the config that transformers needs beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     config = {

@@ -1,9 +1,6 @@
-"""Finding a checkpoint, and refusing what cannot be served."""
+"""A checkpoint loaded, and what cannot be served refused."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,14 +22,6 @@ def test_the_embedded_checkpoint(nano: Checkpoint) -> None:
     assert (nano.ref, nano.manifest.name) == ("nano", "nano")
     assert list(nano.manifest.task.entity_types) == ["disease", "chemical", "gene"]
     assert (nano.stop_token_ids, nano.context_tokens) == ((2,), 1024)
-
-
-def test_a_relative_path_becomes_one_that_is_good_elsewhere(
-    make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = make_checkpoint("relative-name")
-    monkeypatch.chdir(path.parent)
-    assert load_checkpoint("relative-name").ref == str(path)
 
 
 def test_all_tokens_that_end_a_completion_count(make_checkpoint: Make) -> None:
@@ -112,53 +101,3 @@ def test_all_faults_are_named_at_once(make_checkpoint: Make) -> None:
     (path / "modeling.py").touch()
     with pytest.raises(UsageError, match=r"(?s)no pubmark.*no \*\.safetensors.*remote code"):
         load_checkpoint(str(path))
-
-
-@pytest.mark.parametrize("ref", ["no-such-checkpoint", "./no/such", "/no/such/", "~/no such/"])
-def test_a_missing_directory_is_named(ref: str) -> None:
-    with pytest.raises(UsageError, match="does not exist; expected a directory, a URI or a hub id"):
-        load_checkpoint(ref)
-
-
-def test_a_hub_id_that_is_not_here_is_named_when_offline(tmp_path: Path) -> None:
-    program = (
-        "from engine.checkpoints.load import load_checkpoint; load_checkpoint('nobody/nothing')"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
-        cwd=Path(__file__).parents[3],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 1
-    last = done.stderr.splitlines()[-1]
-    assert "UsageError: checkpoint nobody/nothing: no such directory, and the hub" in last
-
-
-def test_a_uri_is_fetched_once_for_each_change_of_it(
-    make_checkpoint: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PUBMARK_CACHE", str(tmp_path / "cache"))
-    source = make_checkpoint("remote")
-    fetched = []
-    for weights in (b"123", b"123", b"456"):
-        if (source / "model.safetensors").read_bytes() != weights:
-            (source / "model.safetensors").write_bytes(weights)
-        load_checkpoint.cache_clear()
-        checkpoint = load_checkpoint(source.as_uri())
-        assert checkpoint.ref == source.as_uri()
-        path = Path(checkpoint.path)
-        assert path.is_relative_to(tmp_path / "cache")
-        assert (path / "model.safetensors").read_bytes() == weights
-        fetched.append((path, (path / "model.safetensors").stat().st_ino))
-    assert fetched[0] == fetched[1]
-    assert fetched[1][0] != fetched[2][0]
-    assert not list((tmp_path / "cache").rglob("*.part"))
-
-
-@pytest.mark.parametrize("scheme", ["file", "nonsense"])
-def test_a_uri_that_cannot_be_opened_is_named(tmp_path: Path, scheme: str) -> None:
-    with pytest.raises(UsageError, match=f"checkpoint {scheme}://.*: cannot be opened"):
-        load_checkpoint(f"{scheme}://{tmp_path}/nothing")
