@@ -175,8 +175,9 @@ class Turn:
     def _new_shards(self, ledger: Ledger, year: int | None) -> tuple[list[Shard], bool]:
         """The files that the table has not taken in, and False.
 
-        If ``year`` is that of a new baseline without a gap: all files of that year and all that are
-        not NLM's, and True. Citations of NLM's that none of these holds are then deleted.
+        If ``year`` is that of a new baseline without a gap, and the config has ``baseline``: all
+        files of that year and all that are not NLM's, and True. Citations of NLM's that none of
+        these holds are then deleted.
         """
         config, problems = self._config, self._result.problems
         try:
@@ -184,7 +185,7 @@ class Turn:
         except UsageError as e:  # as where nothing has been mirrored yet
             problems.append(str(e))
             return [], False
-        if year is not None and year > (ledger.baseline or 0):
+        if config.baseline and year is not None and year > (ledger.baseline or 0):
             of_year = [s for s in shards if (n := nlm_number(s.name)) is not None and n[0] == year]
             if gap := missing_of(shards, year):
                 problems.append(gap)

@@ -57,6 +57,9 @@ def test_a_new_baseline_counts_once_it_has_no_gap(turn: Turn, tmp_path: Path) ->
         "pubmed26n0001.xml", "pubmed26n0002.xml", "pubmed26n0003.xml", "a.xml"
     ]  # fmt: skip
     assert turn._new_shards(ledger, None)[1] is False
+    turn._config = turn._config.model_copy(update={"baseline": False})
+    shards, is_baseline = turn._new_shards(ledger, 26)
+    assert (len(shards), is_baseline) == (5, False)
 
 
 @pytest.mark.parametrize(
