@@ -80,16 +80,16 @@ class HeldOut:
                 self._pmids.add(text.pmid)
             words = split_words(text.text)
             sums = self._sums(words)
-            for n, found in runs.items():
-                found.append(self._runs(sums, n))
+            for n, hashes in runs.items():
+                hashes.append(self._runs(sums, n))
             for part in _sentences(text):
                 inside = split_words(text.text[part.start : part.end])
                 if SENTENCE_WORDS <= len(inside) < RUN_WORDS:
                     whole = self._runs(self._sums(inside), len(inside))
                     sentences[len(inside)].add(int(whole[0]))
-        self._runs_of = {n: _distinct(found) for n, found in runs.items()}
+        self._runs_of = {n: _distinct(hashes) for n, hashes in runs.items()}
         self._sentences_of = {
-            n: np.array(sorted(found), np.uint64) for n, found in sentences.items()
+            n: np.array(sorted(hashes), np.uint64) for n, hashes in sentences.items()
         }
 
     @classmethod
@@ -185,9 +185,9 @@ def remove_leaks(examples: pa.Table, held_out: HeldOut) -> tuple[pa.Table, Count
 def _sentences(text: Text) -> list[Span]:
     whole = len(text.text)
     title_length = whole if text.title_length is None else text.title_length
-    found = split_sentences(text.text, title_length)
+    spans = split_sentences(text.text, title_length)
     # A text that came in one piece may be one sentence, even if the splitter cuts it.
-    return found if text.title_length is not None else [*found, Span(0, whole)]
+    return spans if text.title_length is not None else [*spans, Span(0, whole)]
 
 
 def _distinct(hashes: list[np.ndarray]) -> np.ndarray:

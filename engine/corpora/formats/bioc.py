@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from lxml import etree
 
-from engine.corpora.formats.pieces import place_mention
+from engine.corpora.formats.pieces import join_pieces
 from engine.corpora.formats.texts import AnnotatedText, Fault, parse_pmid
 from engine.storage.zipped import unzip
 from schemas.errors import DamagedSource
@@ -200,7 +200,7 @@ def _annotate(text: _Text, annotations: list[Any], document: str, place: str) ->
             continue
         if surface is None:
             surface = " ".join(text.text[p.start : p.end] for p in pieces)
-        mention, fault = place_mention(text.text, pieces, str(surface), kind, where)
+        mention, fault = join_pieces(text.text, pieces, str(surface), kind, where)
         if mention in mentions:
             mention, fault = (
                 None,

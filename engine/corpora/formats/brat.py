@@ -7,7 +7,7 @@ so that offsets stay valid. The first line is the title.
 import re
 from collections.abc import Iterator
 
-from engine.corpora.formats.pieces import place_mention
+from engine.corpora.formats.pieces import join_pieces
 from engine.corpora.formats.texts import AnnotatedText, Fault, parse_pmid
 from schemas.spans import Span, TypedSpan
 
@@ -75,7 +75,7 @@ def _read_mentions(
             unplaced += line.startswith("T")
             continue
         pieces = [Span(*map(int, piece.split())) for piece in match[2].split(";")]
-        mention, fault = place_mention(text, pieces, match[3], match[1], place)
+        mention, fault = join_pieces(text, pieces, match[3], match[1], place)
         if fault:
             faults.append(fault)
         if mention is None:

@@ -11,7 +11,7 @@ from engine.corpora.formats.texts import Fault
 from schemas.spans import Span, TypedSpan
 
 
-def place_mention(
+def join_pieces(
     text: str, pieces: Sequence[Span], surface: str, entity_type: str, place: str
 ) -> tuple[TypedSpan | None, Fault | None]:
     """The mention, or None if no single span can express it; and its fault, or None.
