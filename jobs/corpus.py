@@ -12,7 +12,7 @@ from schemas.configs.corpus import CorpusImportConfig
 
 @dataclass(frozen=True, slots=True)
 class CorpusImportResult:
-    """What became of each corpus, in each unit asked for."""
+    """The counts and files of each corpus, in each unit."""
 
     imported: list[Imported]
 
@@ -34,8 +34,8 @@ def run(config: CorpusImportConfig) -> CorpusImportResult:
     """Import all corpora of ``config``.
 
     Raises:
-        UsageError: if anything cannot be read, is none of its format, empty, of an unknown type,
-            or there already.
+        UsageError: if a file cannot be read or is not of its format, if a corpus is empty or has an
+            unknown type, or if a target exists already.
     """
     corpora = [
         Corpus(
@@ -55,8 +55,8 @@ def run(config: CorpusImportConfig) -> CorpusImportResult:
 
 
 def describe(result: CorpusImportResult) -> str:
-    """Two tables in Markdown: what was made, and what is quarantined or in doubt."""
-    made = [
+    """Two tables in Markdown: the examples, and what is quarantined or in doubt."""
+    examples = [
         "| corpus | unit | split | documents | examples | with a mention | mentions "
         "| quarantined | left out |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -71,15 +71,15 @@ def describe(result: CorpusImportResult) -> str:
             row = [i.corpus, i.unit, split, c.documents, c.examples, c.with_mentions,
                    _by_count(c.mentions), lost if c.quarantined_units else "",
                    _by_count(c.left_out)]  # fmt: skip
-            made.append(_row(row))
+            examples.append(_row(row))
             for reason in sorted(c.quarantined | c.reported):
                 counts = [c.quarantined[reason], c.reported[reason]]
                 faults.append(_row([i.corpus, i.unit, split, reason, *counts]))
-    return "\n".join([*made, "", *faults])
+    return "\n".join([*examples, "", *faults])
 
 
 def _plain(counts: Counts) -> dict[str, Any]:
-    # asdict() would count a Counter's items instead of taking them over.
+    # Not asdict(): it would make a Counter of a Counter's items, and so count them.
     values = ((f.name, getattr(counts, f.name)) for f in fields(counts))
     return {name: dict(v) if isinstance(v, Counter) else v for name, v in values}
 

@@ -1,4 +1,8 @@
-"""What runs a checkpoint. ``backend_class`` finds one by name."""
+"""Backends: what runs a checkpoint.
+
+Enters: a name. Leaves: a class that follows :class:`engine.backends.base.Backend`. Left to others:
+starting it in an actor (engine/steps/generate.py).
+"""
 
 import importlib
 
@@ -15,7 +19,7 @@ def backend_class(name: str) -> type[Backend]:
     """The backend of a name in :data:`BACKENDS`, or of an import path ``package.module:Class``.
 
     Raises:
-        UsageError: if there is none, naming those that there are.
+        UsageError: if there is no such backend (the message names the known ones).
     """
     path = BACKENDS.get(name, name)
     module, _, attribute = path.partition(":")
@@ -24,7 +28,7 @@ def backend_class(name: str) -> type[Backend]:
             f"unknown backend {name}; valid: {', '.join(BACKENDS)}, or package.module:Class"
         )
     try:
-        found: type[Backend] = getattr(importlib.import_module(module), attribute)
+        backend: type[Backend] = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as e:
         raise UsageError(f"backend {name} cannot be loaded: {e}") from e
-    return found
+    return backend

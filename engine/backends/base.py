@@ -1,4 +1,8 @@
-"""The Protocol that all backends follow: token ids in, token ids and log-probabilities out."""
+"""The Protocol that all backends follow.
+
+Enters: token ids of one prompt. Leaves: token ids of its completion, with log-probabilities. Left
+to others: text on either side (engine/steps/prepare.py, finish.py).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,9 +16,9 @@ Finish = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """How one engine is run: nothing in it may change an answer, only its cost.
+    """How one engine is run. No setting may change a completion, only its cost.
 
-    An engine that has prompts and answers none for ``stall_s`` seconds is taken for hung.
+    An engine that has prompts but completes none for ``stall_s`` seconds counts as hung.
     """
 
     threads: int = field(default=1, metadata={"why": "cores that an engine on a CPU may use"})
@@ -31,8 +35,9 @@ class EngineSettings:
 class Completion:
     """What the model generated for one prompt.
 
-    ``token_ids`` without the token that ended it; ``logprobs`` natural, one per token id, of the
-    model's own distribution; ``finish`` is ``length`` where the token limit cut it off.
+    ``token_ids`` lack the token that ended the completion. ``logprobs`` are natural logarithms, one
+    per token id, from the model's own distribution. ``finish`` is ``length`` if the token limit
+    ended the completion, otherwise ``stop``.
     """
 
     token_ids: Sequence[int]
@@ -46,11 +51,11 @@ class Backend(Protocol):
     def __init__(self, checkpoint: Checkpoint, settings: EngineSettings, temperature: float): ...
 
     async def generate(self, token_ids: Sequence[int], max_tokens: int) -> Completion:
-        """Complete one prompt; many run at once.
+        """Complete one prompt, with at most ``max_tokens`` tokens; many calls run at once.
 
         Raises:
             schemas.errors.EngineDied: if the engine can serve no more prompts at all.
-            Exception: whatever else goes wrong with this prompt alone.
+            Exception: any fault of this prompt alone.
         """
         ...
 

@@ -1,6 +1,6 @@
-"""transformers' own generation: the portable reference, against which vLLM's answers are checked.
+"""Generation by transformers: the portable reference, against which vLLM's completions are checked.
 
-Batched, but batch after batch: slower than vLLM by design, and simple enough to be trusted.
+It completes one batch after another: slower than vLLM by design, and simple enough to be trusted.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from engine.backends.base import Completion, EngineSettings
 from engine.checkpoints.load import Checkpoint
 
 _MAX_BATCH = 64
-"""Prompts in one batch at most: what they share ends with their longest completion."""
+"""Most prompts of one batch, since all of them wait for the longest completion."""
 
 _Request = tuple[list[int], int, "asyncio.Future[Completion]"]
 
@@ -36,7 +36,7 @@ class TransformersBackend:
             # The base again, with the adapter's matrices beside its own.
             model = PeftModel.from_pretrained(model, checkpoint.adapter.path).get_base_model()
         self._model = model.to(self._device).eval()
-        # Nothing from the checkpoint may change sampling.
+        # No setting in the checkpoint's files may change sampling.
         self._model.generation_config = type(self._model.generation_config)(
             do_sample=temperature > 0,
             temperature=temperature or None,
@@ -58,14 +58,14 @@ class TransformersBackend:
         return await answer
 
     def close(self) -> None:
-        """Let the batch that runs end, and start no other."""
+        """Let the running batch end, and start no other."""
         self._waiting.clear()
         self._worker.shutdown(cancel_futures=True)
 
     async def _serve(self) -> None:
-        await asyncio.sleep(0)  # all that ask at once are to be in the first batch
+        await asyncio.sleep(0)  # so that all prompts that come at once are in the first batch
         while self._waiting:
-            # Neighbours in length share a batch: little padding, and they end together.
+            # Prompts of similar length share a batch: little padding, and they end together.
             self._waiting.sort(key=lambda r: len(r[0]))
             batch = self._waiting[-self._batch_size :]
             del self._waiting[-self._batch_size :]
@@ -79,7 +79,7 @@ class TransformersBackend:
             if len(batch) == 1:
                 batch[0][2].set_exception(e)
                 return
-            for request in batch:  # one prompt's trouble is its own
+            for request in batch:  # so that one prompt's fault does not fail the others
                 await self._answer([request])
             return
         for (_, _, answer), completion in zip(batch, done, strict=True):
@@ -93,13 +93,15 @@ class TransformersBackend:
 def complete(
     model: Any, prompts: Sequence[tuple[Sequence[int], int]], stop: Collection[int]
 ) -> list[Completion]:
-    """Complete prompts (token ids, token limit) in one batch, as the model's generation config
-    says, up to a token of ``stop``."""
+    """Complete prompts (token ids, token limit) in one batch, in their order.
+
+    Sampling is that of the model's generation config. A completion ends before a token of ``stop``.
+    """
     import torch
 
     longest = max(len(ids) for ids, _ in prompts)
     pad = model.generation_config.pad_token_id
-    # Padded on the left, so that all completions begin at the same place.
+    # Padding is on the left, so that all completions begin in the same column.
     ids = torch.tensor([[pad] * (longest - len(i)) + list(i) for i, _ in prompts])
     mask = torch.tensor([[0] * (longest - len(i)) + [1] * len(i) for i, _ in prompts])
     with torch.inference_mode():
@@ -123,7 +125,7 @@ def complete(
 
 
 def _cut(tokens: list[int], logprobs: list[float], limit: int, stop: Collection[int]) -> Completion:
-    """What one prompt gets of its row: up to an end token, or to its own limit."""
+    """One prompt's completion out of its row: up to an end token, or to its own limit."""
     end = next((i for i, t in enumerate(tokens) if t in stop), len(tokens))
     if end < limit:
         return Completion(tokens[:end], logprobs[:end], "stop")

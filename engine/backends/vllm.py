@@ -1,7 +1,7 @@
 """vLLM's asynchronous engine, the same for its GPU build and its CPU build.
 
-The only module that imports vllm, and only when an engine starts. Prompts come as token ids and
-completions leave as token ids: vLLM loads no tokenizer and detokenises nothing.
+This is the only module that imports vllm, and only when an engine starts. Prompts and completions
+are token ids: vLLM loads no tokenizer and detokenises nothing.
 """
 
 import itertools
@@ -14,13 +14,13 @@ from engine.checkpoints.load import Checkpoint
 from schemas.errors import EngineDied
 
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""vLLM makes room for one of these; a lower rank is padded."""
+"""vLLM reserves memory for one of these ranks; an adapter of a lower rank is padded to it."""
 
 
 class VllmBackend:
     """One ``AsyncLLM`` with a checkpoint; its engine runs in a process of its own.
 
-    An adapter stays one: every prompt is sent with it. vLLM's CPU build serves it too, in plain
+    An adapter is not merged: every prompt is sent with it. vLLM's CPU build serves it too, in plain
     torch, at several times the cost of a merged checkpoint.
     """
 
@@ -34,12 +34,12 @@ class VllmBackend:
         from vllm.v1.engine.exceptions import EngineDeadError
 
         options: dict[str, Any] = {}
-        # On a CPU, vLLM copies the adapter's matrices for each token of a step, guessed ones too:
-        # 24 sentences with nano took 11 CPU seconds without guessing, and with it 68, of which the
-        # start of guessing is some 20.
+        # On a CPU, vLLM copies the adapter's matrices for each token of a step, guessed ones too.
+        # 24 sentences with nano took 11 CPU seconds without guessing, and 68 with it, of which
+        # about 20 are for starting to guess.
         guess = settings.gpu or checkpoint.adapter is None
         if settings.speculative_tokens and guess:
-            # A completion repeats its prompt, so looking the next tokens up there is often right.
+            # A completion repeats its prompt, so the next tokens can be guessed by looking there.
             options["speculative_config"] = {
                 "method": "ngram",
                 "num_speculative_tokens": settings.speculative_tokens,
@@ -55,14 +55,15 @@ class VllmBackend:
         if not settings.gpu:
             # Compiling costs a minute at every start and gains little at this size on a CPU.
             options["enforce_eager"] = True
-            # The model in the engine's own process: no third process, no shared memory left behind
-            # when it is killed, and with nano 11 s instead of 19 to start, 1.5 times the speed.
+            # The model runs in the engine's own process: there is no third process, no shared
+            # memory is left behind when it is killed, and nano starts in 11 s instead of 19 and
+            # runs 1.5 times as fast.
             options["distributed_executor_backend"] = "uni"
         self._engine = AsyncLLM.from_engine_args(
             AsyncEngineArgs(
                 model=checkpoint.path,
                 skip_tokenizer_init=True,
-                generation_config="vllm",  # nothing from the checkpoint may change sampling
+                generation_config="vllm",  # the checkpoint may not change sampling
                 trust_remote_code=False,
                 dtype=settings.dtype,
                 max_model_len=checkpoint.context_tokens,
@@ -111,14 +112,14 @@ class VllmBackend:
 
 
 def _set_environment(settings: EngineSettings) -> None:
-    """vLLM reads these when it is imported, and passes them on to its engine process."""
+    """Set the variables that vLLM reads when it is imported and passes on to its engine."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     if not settings.gpu:
-        # Without it, half of the machine's memory goes to the cache of each engine.
+        # Without it, each engine's cache takes half of the machine's memory.
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(settings.cpu_kv_cache_gb))
-        # "auto" binds the engines of one machine all to the same cores.
+        # "auto" binds all engines of one machine to the same cores.
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-        # Off, or vLLM does not heed the "uni" above. AsyncLLM's engine has its own process anyway.
+        # Must be off, or vLLM ignores "uni" above. AsyncLLM's engine has its own process anyway.
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         os.environ["OMP_NUM_THREADS"] = str(settings.threads)

@@ -1,6 +1,7 @@
-"""Mentions to target text for tuning, completions to marked pieces for annotating.
+"""Codecs: mentions to target text for tuning, completions to marks for annotating.
 
-One module per codec, named as a task names it, with ``encode``, ``decode`` and ``markers``.
+One module per codec, named as a task names it, with ``encode``, ``decode`` and ``markers``. Where
+marks lie in the citation's text is left to engine/steps/align.py.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,12 +12,16 @@ from engine.codecs.marks import Marked
 from schemas.spans import TypedSpan
 
 CODEC_VERSION = 1
-"""Goes up when any codec writes or reads a completion in another way."""
+"""Raised when any codec writes target text or reads completions differently."""
 
 
 class Codec(NamedTuple):
-    """Both directions of one codec, and what opens and closes a mention of some entity types. What
-    decodes is told the entity types that were asked for."""
+    """Both directions of one codec, and its markers.
+
+    ``encode(text, mentions)`` gives target text. ``decode(completion, entity_types)`` gives the
+    marks; the types are those that the prompt asked for. ``markers(entity_types)`` gives, by type,
+    what opens and what closes a mention.
+    """
 
     encode: Callable[[str, Sequence[TypedSpan]], str]
     decode: Callable[[str, Sequence[str]], Marked]

@@ -13,11 +13,11 @@ _MARKER = re.compile(r"<(?P<close>/?)mark>")
 
 
 def encode(text: str, mentions: Sequence[Span | TypedSpan]) -> str:
-    """The target for ``text``: every span of ``mentions`` wrapped, overlapping ones refused.
+    """The target text for ``text``: every span of ``mentions`` between markers.
 
     Raises:
-        ValueError: if spans overlap or leave the text, or if it holds a marker of its own: the
-            codec cannot say this.
+        ValueError: for what the codec cannot express: spans that overlap, are empty or leave the
+            text, or a text that holds a marker of its own.
     """
     if marker := _MARKER.search(text):
         raise ValueError(f"text holds {marker[0]} at {marker.start()}, which is a marker")
@@ -31,10 +31,10 @@ def encode(text: str, mentions: Sequence[Span | TypedSpan]) -> str:
 
 
 def decode(completion: str, entity_types: Sequence[str] = ()) -> Marked:
-    """Take the markers out of a completion; the type is the one asked for, whatever it is."""
+    """Take the markers out of a completion; marks have no type, as a prompt asks for just one."""
     return read_marks(completion, _MARKER)
 
 
 def markers(entity_types: Sequence[str] = ()) -> list[tuple[str, str]]:
-    """What opens and what closes a mention, of whatever type."""
+    """What opens and what closes a mention; the same for every type."""
     return [("<mark>", "</mark>")]

@@ -1,8 +1,8 @@
 """Several entity types in one pass: each mention between ``<TYPE>`` and ``</TYPE>``.
 
-The white space before a mention stands inside its mark (``the<gene> ATM</gene> gene``): byte-level
-tokenizers make one token of a word and the space before it, so with the markers as tokens of their
-own the answer repeats the prompt's very tokens. That is quickly learned, and guessed right by
+The white space before a mention is inside its mark (``the<gene> ATM</gene> gene``). Byte-level
+tokenizers make one token of a word and the space before it. So if the markers are tokens of their
+own, the answer repeats exactly the prompt's tokens: that is quickly learned, and guessed right by
 prompt-lookup speculation. Mentions of different types may overlap, those of one type may not.
 """
 
@@ -15,11 +15,11 @@ from schemas.spans import TypedSpan
 
 
 def encode(text: str, mentions: Sequence[TypedSpan]) -> str:
-    """The target for ``text``.
+    """The target text for ``text``.
 
     Raises:
-        ValueError: if spans of one type overlap, or one is empty or leaves the text, or the text
-            holds a marker of a type that is marked: the codec cannot say this.
+        ValueError: for what the codec cannot express: spans of one type that overlap, spans that
+            are empty or leave the text, or a text that holds a marker of a type that is marked.
     """
     types = tuple(sorted({m.entity_type for m in mentions}))
     if types and (marker := _marker(types).search(text)):
@@ -33,17 +33,17 @@ def encode(text: str, mentions: Sequence[TypedSpan]) -> str:
             )
         ends[kind] = end
         begin = len(text[:start].rstrip())
-        # At one place what ends comes before what begins, and the longer mention is the outer.
+        # At one offset, marks end before others begin, and the longer mention is the outer one.
         markers += [(begin, 1, -end, f"<{kind}>"), (end, 0, -begin, f"</{kind}>")]
     pieces, done = [], 0
-    for place, _, _, tag in sorted(markers):
-        pieces += [text[done:place], tag]
-        done = place
+    for offset, _, _, tag in sorted(markers):
+        pieces += [text[done:offset], tag]
+        done = offset
     return "".join([*pieces, text[done:]])
 
 
 def decode(completion: str, entity_types: Sequence[str]) -> Marked:
-    """Take the markers of ``entity_types`` out of a completion; any other is mere text."""
+    """Take the markers of ``entity_types`` out of a completion; any other is plain text."""
     return read_marks(completion, _marker(tuple(entity_types)))
 
 

@@ -1,18 +1,17 @@
-"""Annotated texts to examples: units, types, and what is kept from tuning.
+"""Annotated texts to examples: cut into units, types mapped, damaged units quarantined.
 
-Enters: what a reader yields, with a split for each text. Leaves: rows of EXAMPLES_SCHEMA and, for
-all that is damaged, :class:`Quarantined` rows. Left to others: reading, choosing splits, leaks
-between splits (:mod:`engine.corpora.leaks`).
+Enters: what a reader yields, with a split for each text. Leaves: rows of EXAMPLES_SCHEMA, and a
+:class:`Quarantined` row for each fault. Left to others: reading, choosing splits, and leaks between
+splits (:mod:`engine.corpora.leaks`).
 
-What is quarantined is the unit (the sentence, or the whole citation) that holds the fault, since an
-example that lacks a mention teaches the model not to mark it. Which faults count depends on the
-split:
+A fault quarantines its whole unit (the sentence, or the citation), since an example that lacks a
+mention teaches the model not to mark it. Which faults do so depends on the split:
 
-- train, dev: any. A text that stands above with the same mentions is quarantined too, so that no
-  sentence weighs double, and one that stands with different mentions is quarantined wherever it
-  stands, as it cannot be told which is right.
-- test: only where what is gold cannot be told. What is merely in doubt stays, and so do repeated
-  texts, since published figures are counted with them; both are reported all the same.
+- train, dev: all. A text that occurs again with the same mentions is quarantined after its first
+  occurrence, so that no sentence counts twice. A text that occurs with different mentions is
+  quarantined everywhere, since it cannot be told which are right.
+- test: only fatal faults, where the gold cannot be told. Units whose gold is in doubt stay, and so
+  do repeated texts, since published figures are counted with them. Their faults are reported.
 """
 
 from collections import Counter
@@ -32,11 +31,11 @@ Unit = Literal["sentence", "citation"]
 Form = Literal["raw", "tokenised"]
 
 UNKNOWN = "unknown"
-"""In place of a split, where it cannot be told: nothing of it becomes an example."""
+"""The split of a text whose split cannot be told; none of its units becomes an example."""
 
 
 class Example(NamedTuple):
-    """A row of EXAMPLES_SCHEMA, with mentions as spans."""
+    """A row of EXAMPLES_SCHEMA, with its mentions as spans."""
 
     split: str
     document: str
@@ -50,8 +49,12 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """A fault, and the text of the unit it was found in, null if there is none. With ``kept``, the
-    unit is among the examples all the same: of a test split, and the gold only in doubt."""
+    """A fault, and the text of the unit that has it, null if there is no text.
+
+    ``place`` is where in the file, ``reason`` a key of ``REASONS``, ``found`` what was found.
+    ``kept``: the unit is an example nevertheless, since it is of a test split and its gold is only
+    in doubt.
+    """
 
     split: str
     document: str | None
@@ -65,13 +68,14 @@ class Quarantined:
 
 @dataclass(slots=True)
 class Counts:
-    """What became of one split of a corpus.
+    """Counts of one split of a corpus.
 
-    ``read`` counts the file's mentions by the corpus's own types; with ``unplaced``, that is all it
-    has. Each of ``read`` is one of ``mentions`` (in examples, by our types), ``left_out`` (by own
-    type, mapped to none of ours), ``merged`` (two own types became one) or ``lost`` (in a unit that
-    is quarantined, or cut by a sentence's border). ``quarantined`` and ``reported`` count faults by
-    reason: of units that are not among the examples, and of those that are all the same.
+    ``read`` counts mentions by the corpus's own types; with ``unplaced``, those that could not be
+    given a span, these are all mentions of the files. Each mention of ``read`` is counted in one of
+    four: ``mentions`` (in examples, by our types), ``left_out`` (by own type, if mapped to none of
+    ours), ``merged`` (if two own types became the same mention), or ``lost`` (in a quarantined
+    unit, or cut by a sentence's border). ``quarantined`` and ``reported`` count faults by reason:
+    those of units that are quarantined, and those of units that are examples nevertheless.
     """
 
     documents: int = 0
@@ -102,12 +106,12 @@ def build_examples(
 ) -> Built:
     """Make examples of ``(split, text)`` pairs.
 
-    Texts of unit ``sentence`` stay as they are; citations are cut into sentences if ``unit`` says
-    so. What is of the split ``unknown`` is quarantined. ``part`` counts a document's units, those
-    quarantined included.
+    Texts of unit ``sentence`` stay as they are; citations are cut into sentences if ``unit`` is
+    ``sentence``. All of the split ``unknown`` is quarantined. ``part`` counts a document's units
+    from 0, quarantined ones included.
 
     Raises:
-        UsageError: for a type that ``types`` does not say what to do with.
+        UsageError: for a type that ``types`` does not map.
     """
     built = Built()
     parts: Counter[str] = Counter()
@@ -197,7 +201,7 @@ def _map_types(item: AnnotatedText, types: TypeMap, counts: Counts) -> list[Type
 def _cut(
     item: AnnotatedText, mentions: list[TypedSpan], unit: Unit, split: str
 ) -> Iterator[tuple[Span, list[TypedSpan], list[Fault]]]:
-    """The units of a text, each with the mentions whole in it and the faults that touch it."""
+    """The units of a text, each with the mentions that lie wholly in it, and its faults."""
     cuts = [Span(0, len(item.text))]
     if unit == "sentence" and item.unit == "citation":
         cuts = split_sentences(item.text, item.title_length or 0) or cuts
@@ -221,13 +225,14 @@ def _cut(
 
 def _touches(fault: Fault, cut: Span, cuts: list[Span]) -> bool:
     span = fault.span
-    # What touches none, as between two sentences, is held against all.
+    # A fault outside all units, as between two sentences, counts for each of them.
     return span is None or span.overlaps(cut) or not any(span.overlaps(c) for c in cuts)
 
 
 def _judge_repeated(built: Built) -> None:
-    """Report repeated and contradicted texts, and take them out of train and dev."""
-    # A test's texts are not compared with the others: that is the leak check's, without their gold.
+    """Report repeated and contradicted texts, and remove them from train and dev."""
+    # Texts of a test split are compared among themselves only; the leak check compares them with
+    # the other splits, without their gold.
     by_text: dict[tuple[str, bool], list[Example]] = {}
     for example in built.examples:
         by_text.setdefault((example.text, example.split == "test"), []).append(example)

@@ -1,8 +1,8 @@
 """Corpora to Parquet files of examples.
 
-Enters: which files make up which corpora. Leaves, per corpus and unit, ``NAME.UNITs.parquet``
-(EXAMPLES_SCHEMA) and ``NAME.UNITs.quarantine.jsonl``, and counts. Left to others: formats
-(:mod:`engine.corpora.formats.read`), what is quarantined (:mod:`engine.corpora.examples`).
+Enters: which files make up which corpora. Leaves: per corpus and unit, ``NAME.UNITs.parquet``
+(EXAMPLES_SCHEMA), ``NAME.UNITs.quarantine.jsonl``, and counts. Left to others: formats
+(:mod:`engine.corpora.formats.read`), and what is quarantined (:mod:`engine.corpora.examples`).
 """
 
 import json
@@ -24,17 +24,19 @@ from engine.storage.whole_file import open_target
 from schemas.errors import UsageError
 
 DEV_SHARE = 0.1
+"""The share of a train file's documents that become the dev split by hash."""
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
     """One corpus to import.
 
-    ``files`` are paths or URIs by split. ``types`` as :func:`parse_type_map` takes it. ``lines_of``
-    names another corpus of the same import whose documents these lines were taken from.
-    ``tokenised`` is said of ``<mark>`` text, whose form its files do not tell. ``dev``
-    says which of the train files' documents are the dev split: ``none``, a share of them by
-    ``hash``, or those from which no other corpus's train lines were taken (``published``).
+    ``files`` are paths or URIs by split. ``types`` is what :func:`parse_type_map` takes.
+    ``lines_of`` names another corpus of the same import, from whose documents these lines were
+    taken. ``tokenised`` describes ``<mark>`` text, whose files do not tell their form. ``dev`` says
+    which documents of the train files are the dev split: ``none``, a share of them by ``hash``, or
+    those from which no other corpus's train lines were taken (``published``). ``dev_block_lines``
+    is for :func:`key_of_lines`.
     """
 
     name: str
@@ -50,7 +52,8 @@ class Corpus:
 
 @dataclass(slots=True)
 class Imported:
-    """What became of one corpus in one unit. ``paths``: its examples, and what is quarantined."""
+    """One imported corpus in one unit: counts by split, and the ``paths`` of its examples and of
+    its quarantined units."""
 
     corpus: str
     unit: Unit
@@ -64,16 +67,16 @@ class _Read:
     corpus: Corpus
     items: list[tuple[str, AnnotatedText | Fault]] = field(default_factory=list)
     pmids: list[set[int]] = field(default_factory=list)
-    """Of each item, the documents it may be of."""
+    """For each of ``items``, the PMIDs of the documents that it may be from."""
 
 
 def import_corpora(corpora: Sequence[Corpus], to: str, force: bool = False) -> list[Imported]:
     """Read ``corpora``, give every text its split, and write their examples under ``to``.
 
     Raises:
-        UsageError: if a file cannot be opened or is none of its format, a corpus holds no text or
-            an unknown type, or a target exists and ``force`` is not set. What was written before
-            stays.
+        UsageError: if a file cannot be opened or is not of its format, if a corpus holds no text
+            or an unknown type, or if a target exists and ``force`` is not set. Corpora that were
+            written before the error stay.
     """
     names = [c.name for c in corpora]
     for name in names:
@@ -105,13 +108,13 @@ def _read_files(corpus: Corpus) -> list[tuple[str, AnnotatedText | Fault]]:
     items: list[tuple[str, AnnotatedText | Fault]] = []
     for split, files in corpus.files.items():
         for file in files:
-            found = list(read_corpus(file, corpus.format, corpus.tokenised))
-            if not any(isinstance(item, AnnotatedText) for item in found):
-                first = next((i for i in found if isinstance(i, Fault)), None)
+            read = list(read_corpus(file, corpus.format, corpus.tokenised))
+            if not any(isinstance(item, AnnotatedText) for item in read):
+                first = next((i for i in read if isinstance(i, Fault)), None)
                 why = f": {first.place}: {first.reason}: {first.found:.120}" if first else ""
                 raise UsageError(f"corpus {corpus.name}, {file}: holds no text{why}")
             name = Path(file).name
-            items += [(split, _within_file(item, name)) for item in found]
+            items += [(split, _within_file(item, name)) for item in read]
     return items
 
 
@@ -123,7 +126,7 @@ def _within_file(item: AnnotatedText | Fault, name: str) -> AnnotatedText | Faul
 
 
 def _find_pmids(read: _Read, reads: Mapping[str, _Read]) -> None:
-    """The PMIDs of lines, from the documents they were taken from."""
+    """Fill ``read.pmids``: of lines, with the PMIDs of the documents they were taken from."""
     read.pmids = [{pmid} if (pmid := _pmid(i)) is not None else set() for _, i in read.items]
     if read.corpus.lines_of is None:
         return
@@ -150,6 +153,7 @@ def _find_pmids(read: _Read, reads: Mapping[str, _Read]) -> None:
 
 
 def _find_dev(reads: Mapping[str, _Read]) -> set[int]:
+    """The PMIDs of all documents of the dev split."""
     published, drawn, fixed = set[int](), set[int](), set[int]()
     for name, read in reads.items():
         pmids = {p for (s, _), ps in zip(read.items, read.pmids, strict=True) if s == "train"
@@ -159,15 +163,15 @@ def _find_dev(reads: Mapping[str, _Read]) -> set[int]:
                 pmid
                 for other in reads.values()
                 if other.corpus.lines_of == name
-                for (split, _), found in zip(other.items, other.pmids, strict=True)
+                for (split, _), candidates in zip(other.items, other.pmids, strict=True)
                 if split == "train"
-                for pmid in found
+                for pmid in candidates
             }
             fixed |= pmids
             published |= pmids - taken
         elif read.corpus.dev == "hash":
             drawn |= {pmid for pmid in pmids if is_dev(str(pmid), DEV_SHARE)}
-    # A published split stays as it is, though another corpus shares its documents.
+    # A published split stays as it is, even if another corpus shares its documents.
     return published | (drawn - fixed)
 
 
@@ -195,19 +199,19 @@ def _with_splits(read: _Read, dev_pmids: set[int]) -> list[tuple[str, AnnotatedT
     by_hash = read.corpus.dev == "hash"
     texts = [item.text if isinstance(item, AnnotatedText) else "" for _, item in read.items]
     blocks = key_of_lines(texts, read.corpus.dev_block_lines)
-    # Sentences that share a document's number are drawn with it, lone ones by what they say.
+    # Sentences that share a document are drawn together, by its number; others by their words.
     named = any(n > 1 for n in Counter(_document(item) for _, item in read.items).values())
     named |= any(
         isinstance(item, AnnotatedText) and item.unit == "citation" for _, item in read.items
     )
-    found = []
+    items = []
     for (split, item), pmids, block in zip(read.items, read.pmids, blocks, strict=True):
         chosen = split
         if split == "train" and isinstance(item, AnnotatedText):
             key = item.document if named else block
             chosen = choose_split(pmids, dev_pmids, by_hash and is_dev(key, DEV_SHARE))
-        found.append((chosen, item))
-    return found
+        items.append((chosen, item))
+    return items
 
 
 def _document(item: AnnotatedText | Fault) -> str:

@@ -1,7 +1,7 @@
 """What training must not see: texts that share something with a test split.
 
-Enters: the texts of all test splits. Leaves: for any other text, whether and what it shares with
-them. Left to others: what is then removed (an example, the abstract of a language-model text).
+Enters: the texts of all test splits. Leaves: for any other text, whether it shares something with
+them, and what. Left to others: what is then removed (an example, or a text of the language stage).
 
 Words are compared, not characters, so that raw ("T-cell", "2.5 mg/kg") and tokenised ("T - cell",
 "2 . 5 mg / kg") forms of a text agree: see :func:`split_words`.
@@ -22,24 +22,28 @@ from engine.steps.sentences import split_sentences
 from schemas.spans import Span
 
 RUN_WORDS = 13
+"""A run of so many words that two texts share is a leak, wherever it is in them."""
 SENTENCE_WORDS = 8
+"""A whole sentence that two texts share is a leak if it has at least so many words."""
 
 _WORD = re.compile(r"[^\W_]+")
-# Greek letters are spelled out in some copies of a text ("TNF-alpha"), and are Latin ones in others
-# ("TNF-a", in AIONER's): all become one. NLM-Gene's published lines have them as they are, and 545
-# of 5,051 were not found in its documents without this; now 132 are not, most of them damaged.
+# Greek letters are spelled out in some copies of a text ("TNF-alpha") and replaced by Latin ones in
+# others ("TNF-a", in AIONER's); here, all become Latin ones. NLM-Gene's published lines keep Greek
+# letters: without this, 545 of 5,051 lines did not match its documents; with it, 132 do not, most
+# of which are damaged.
 _LATIN = str.maketrans(
     dict(zip("αβγδεζηικλμνξοπρςστυφχω", "abgdezeiklunxoprsstufxo", strict=True))
     | {"θ": "th", "ψ": "ps"}
 )
 _SPELLED = re.compile("alpha|beta|gamma|delta|epsilon|zeta|theta|iota|kappa|lambda|sigma|omega")
-# Odd, so that it has an inverse modulo 2**64: the power by which a run's place is taken out again.
+# Odd, so that it has an inverse modulo 2**64: a power of that takes a run's position out of its
+# hash again.
 _BASE = 0x9E3779B97F4A7C15
 _INVERSE = pow(_BASE, -1, 1 << 64)
 
 
 class Leak(NamedTuple):
-    """What a text shares with a test split: its ``pmid``, a whole ``sentence`` or a ``run`` of
+    """What a text shares with a test split: its ``pmid``, a whole ``sentence``, or a ``run`` of
     words. ``found`` is the PMID, or the shared words."""
 
     kind: Literal["pmid", "sentence", "run"]
@@ -47,8 +51,8 @@ class Leak(NamedTuple):
 
 
 class Text(NamedTuple):
-    """A text to compare. ``title_length`` is null where no title stands before an abstract: then
-    the text begins and ends with a sentence's border."""
+    """A text to compare. ``title_length`` is null for a text that is not a title and an abstract:
+    such a text, as a whole, counts as a sentence too."""
 
     text: str
     pmid: int | None = None
@@ -56,11 +60,11 @@ class Text(NamedTuple):
 
 
 class HeldOut:
-    """The texts of the test splits, by the hashes of what must not be shared with them.
+    """The texts of the test splits, as hashes of what must not be shared with them.
 
-    Takes 8 bytes for each run of 8, 9, … 13 words: about 40 MB per million words. Two different
-    runs of words are taken for the same about once in 10**12 comparisons of a text with a million
-    words, and then a text is removed that need not be.
+    Needs 8 bytes for each run of 8, 9, … 13 words: about 40 MB per million words. About once in
+    10**12 comparisons of a text with a million words, two different runs have the same hash, and a
+    text is removed needlessly.
     """
 
     def __init__(self, texts: Iterable[Text]):
@@ -76,21 +80,21 @@ class HeldOut:
                 self._pmids.add(text.pmid)
             words = split_words(text.text)
             sums = self._sums(words)
-            for n, found in runs.items():
-                found.append(self._runs(sums, n))
+            for n, hashes in runs.items():
+                hashes.append(self._runs(sums, n))
             for part in _sentences(text):
                 inside = split_words(text.text[part.start : part.end])
                 if SENTENCE_WORDS <= len(inside) < RUN_WORDS:
                     whole = self._runs(self._sums(inside), len(inside))
                     sentences[len(inside)].add(int(whole[0]))
-        self._runs_of = {n: _distinct(found) for n, found in runs.items()}
+        self._runs_of = {n: _distinct(hashes) for n, hashes in runs.items()}
         self._sentences_of = {
-            n: np.array(sorted(found), np.uint64) for n, found in sentences.items()
+            n: np.array(sorted(hashes), np.uint64) for n, hashes in sentences.items()
         }
 
     @classmethod
     def from_examples(cls, examples: pa.Table) -> "HeldOut":
-        """The texts of EXAMPLES_SCHEMA, whatever their split: give it those of the test."""
+        """The texts of rows of EXAMPLES_SCHEMA. All rows count, so pass those of test splits."""
         columns = (examples[c].to_pylist() for c in ("text", "pmid", "title_length"))
         return cls(Text(*row) for row in zip(*columns, strict=True))
 
@@ -99,8 +103,8 @@ class HeldOut:
     ) -> Leak | None:
         """What ``text`` shares with a test split, or None.
 
-        That is the PMID, a run of 13 words, or a sentence of at least 8 words: one of the test's
-        sentences anywhere within ``text``, or one of ``text``'s anywhere within a test text, so
+        That is its PMID, a run of 13 words, or a sentence of at least 8 words. The sentence may be
+        one of the test's anywhere in ``text``, or one of ``text``'s anywhere in a test text, so
         that it does not matter where either was cut into sentences.
         """
         if pmid is not None and pmid in self._pmids:
@@ -121,7 +125,10 @@ class HeldOut:
         return None
 
     def _sums(self, words: list[str]) -> np.ndarray:
-        """Sums of the first 0, 1, … words' hashes, each times a power of the base, mod 2**64."""
+        """Sums over the first 0, 1, … words of hash times base to the power of position, mod 2**64.
+
+        The difference of two sums is a rolling hash of the words between them.
+        """
         while len(self._powers) <= len(words):
             self._lengthen()
         known = self._words
@@ -143,6 +150,7 @@ class HeldOut:
         return value
 
     def _lengthen(self) -> None:
+        """Double the number of known powers."""
         n = np.uint64(len(self._powers))
         for name, base in (("_powers", _BASE), ("_inverses", _INVERSE)):
             powers = getattr(self, name)
@@ -151,12 +159,12 @@ class HeldOut:
 
 
 def split_words(text: str) -> list[str]:
-    """The words of ``text`` as leaks are counted in: runs of letters and digits, in lower case.
+    """The words of ``text`` that leaks are measured in: runs of letters and digits, lower case.
 
-    Forms that differ between copies of a text are made one first: compatibility forms and accents
-    (Unicode NFKD without combining marks: "ﬁ" is "fi", "naïve" is "naive"), and Greek letters,
-    also where they are spelled out, become Latin ones ("TNF-α", "TNF-alpha" and "TNF-a"). What
-    HTML escapes is what it stands for ("&lt;" is "<").
+    Forms that differ between copies of a text are made alike first. HTML's escapes are resolved
+    ("&lt;" is "<"). Compatibility forms and accents are removed (Unicode NFKD without combining
+    marks: "ﬁ" is "fi", "naïve" is "naive"). Greek letters, also where they are spelled out, become
+    Latin ones ("TNF-α", "TNF-alpha" and "TNF-a").
     """
     plain = unescape(text).lower() if "&" in text else text.lower()
     if not plain.isascii():
@@ -167,7 +175,7 @@ def split_words(text: str) -> list[str]:
 
 def remove_leaks(examples: pa.Table, held_out: HeldOut) -> tuple[pa.Table, Counter[str]]:
     """``examples`` (EXAMPLES_SCHEMA) without those that share anything with ``held_out``, and how
-    many went by kind of leak. One leaking sentence removes a whole citation."""
+    many were removed, by kind of leak. One leaking sentence removes a whole citation."""
     columns = (examples[c].to_pylist() for c in ("text", "pmid", "title_length"))
     leaks = [held_out.shares(*row) for row in zip(*columns, strict=True)]
     kept = examples.filter(pa.array([leak is None for leak in leaks], pa.bool_()))
@@ -177,20 +185,20 @@ def remove_leaks(examples: pa.Table, held_out: HeldOut) -> tuple[pa.Table, Count
 def _sentences(text: Text) -> list[Span]:
     whole = len(text.text)
     title_length = whole if text.title_length is None else text.title_length
-    found = split_sentences(text.text, title_length)
-    # What came as one piece may be one sentence, whatever the splitter says.
-    return found if text.title_length is not None else [*found, Span(0, whole)]
+    spans = split_sentences(text.text, title_length)
+    # A text that came in one piece may be one sentence, even if the splitter cuts it.
+    return spans if text.title_length is not None else [*spans, Span(0, whole)]
 
 
-def _distinct(found: list[np.ndarray]) -> np.ndarray:
-    return np.unique(np.concatenate(found)) if found else np.zeros(0, np.uint64)
+def _distinct(hashes: list[np.ndarray]) -> np.ndarray:
+    return np.unique(np.concatenate(hashes)) if hashes else np.zeros(0, np.uint64)
 
 
 def _first(hashes: np.ndarray, known: np.ndarray) -> int | None:
-    """Where the first of ``hashes`` stands that is in ``known``, which is sorted."""
+    """The index of the first of ``hashes`` that is in ``known``, which must be sorted."""
     if not len(hashes) or not len(known):
         return None
-    places = np.searchsorted(known, hashes)
-    places[places == len(known)] = 0
-    hits = np.flatnonzero(known[places] == hashes)
+    candidates = np.searchsorted(known, hashes)
+    candidates[candidates == len(known)] = 0
+    hits = np.flatnonzero(known[candidates] == hashes)
     return int(hits[0]) if len(hits) else None

@@ -1,8 +1,11 @@
 """Which of a corpus's own entity types are ours, and which of ours it annotates exhaustively.
 
-Guidelines differ. What decided is how the published BioNER-LLaMA lines (btae163) count mentions of
-the same corpora, and what BioRED made of documents that it shares with others. The figures in
-``why`` are from bench/corpora.py over ../shared/data; docs/corpora.md prints them.
+Enters: a corpus's name or a mapping. Leaves: our type for each of the corpus's own. Left to others:
+applying it (examples.py).
+
+Guidelines differ between corpora. Two things decided: which mentions of a corpus the published
+BioNER-LLaMA lines (btae163) mark, and what BioRED marks in documents that it shares with others.
+The figures in ``why`` are from bench/corpora.py over ../shared/data; docs/corpora.md prints them.
 """
 
 from collections.abc import Mapping
@@ -11,22 +14,19 @@ from dataclasses import dataclass
 from schemas.errors import UsageError
 
 UNTYPED = "mark"
-"""The one type of formats that name none: ``<mark>`` text, tags without a type."""
+"""The one type of formats that name no types: ``<mark>`` text, and tags without a type."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnType:
-    """What becomes of one of a corpus's own types: ours, or null if its mentions are left out."""
+    """Our type for one of a corpus's own, null if its mentions are left out, and the reason."""
 
     ours: str | None
     why: str
 
 
 class TypeMap:
-    """A corpus's own types to ours. ``annotated`` are ours that the corpus marks exhaustively.
-
-    Without a mapping each type becomes itself, in lower case, and ``annotated`` are those met.
-    """
+    """Maps a corpus's own types to ours. Without a mapping, each becomes itself in lower case."""
 
     def __init__(self, name: str, mapping: Mapping[str, str | None] | None):
         self._name = name
@@ -35,7 +35,10 @@ class TypeMap:
 
     @property
     def annotated(self) -> list[str]:
-        """Ours, sorted. Without a mapping: complete once all mentions were mapped."""
+        """Our types that the corpus marks exhaustively, sorted.
+
+        Without a mapping these are the types met so far, complete once all mentions are mapped.
+        """
         ours = self._met if self._mapping is None else set(self._mapping.values())
         return sorted(t for t in ours if t is not None)
 
@@ -43,7 +46,7 @@ class TypeMap:
         """Our type for one of the corpus's own; None if its mentions are left out.
 
         Raises:
-            UsageError: for a type that the mapping does not know.
+            UsageError: for a type that the mapping lacks, naming ``place``.
         """
         if self._mapping is None:
             self._met.add(own.lower())
@@ -112,10 +115,13 @@ CORPUS_TYPES: dict[str, dict[str, OwnType]] = {
 
 
 def parse_type_map(value: str | Mapping[str, str | None] | None) -> TypeMap:
-    """A mapping, a corpus of CORPUS_TYPES by its name, or ``Own=ours,Other=`` (left out).
+    """The type map that a user gives.
+
+    That is a mapping, the name of a corpus of CORPUS_TYPES, or text such as ``Own=ours,Other=``,
+    which leaves mentions of ``Other`` out.
 
     Raises:
-        UsageError: if it is neither.
+        UsageError: if it is none of these.
     """
     if value is None:
         return TypeMap("none", None)

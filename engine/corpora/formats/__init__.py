@@ -1,4 +1,4 @@
-"""Files of annotated text become texts with mentions; one module per format.
+"""Files of annotated text to texts with mentions; one module per format.
 
-What is wrong in a file comes back as faults. What to do about them is left to ``importer``.
+What is damaged in a file comes back as faults. What becomes of them is left to ``examples``.
 """

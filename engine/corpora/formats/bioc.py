@@ -1,11 +1,11 @@
 """BioC, in XML and in JSON: documents of passages, whose offsets count from the document's start.
 
-A title passage and the abstract passages are a citation's text, laid out as ours: title, one space,
-abstract. Every other passage (of full text, or of a document without a title) is a text of its own,
-under the document's number.
+The title passage and the abstract passages make up a citation's text, laid out as ours are: title,
+one space, abstract. Every other passage (of full text, or of a document without a title) is a text
+of its own, with the document's id.
 
-Read with lxml and json, not with the bioc package: it takes a file whole, and stops with an
-exception of its innards where a mention lacks something.
+Files are read with lxml and json, not with the bioc package: that reads a file whole, and stops
+with an internal exception where a mention lacks something.
 """
 
 import json
@@ -14,15 +14,15 @@ from typing import IO, Any
 
 from lxml import etree
 
-from engine.corpora.formats.pieces import place_mention
+from engine.corpora.formats.pieces import join_pieces
 from engine.corpora.formats.texts import AnnotatedText, Fault, parse_pmid
 from engine.storage.zipped import unzip
 from schemas.errors import DamagedSource
 from schemas.spans import Span, TypedSpan
 
 _TITLE = ("title", "front")
-# Offsets are taken at their word, but not to fill memory with spaces.
 _MAX_GAP = 100_000
+"""Most spaces between two sentences, so that a wrong offset does not fill the memory with them."""
 
 
 def read_bioc_xml(stream: IO[bytes]) -> Iterator[AnnotatedText | Fault]:
@@ -52,10 +52,10 @@ def read_bioc_json(stream: IO[bytes]) -> Iterator[AnnotatedText | Fault]:
         DamagedSource: if it is not JSON, or not BioC.
     """
     try:
-        found = json.load(unzip(stream))
+        value = json.load(unzip(stream))
     except (ValueError, RecursionError) as e:
         raise DamagedSource("at the start", f"not JSON: {e}") from e
-    documents = found.get("documents", [found]) if isinstance(found, dict) else None
+    documents = value.get("documents", [value]) if isinstance(value, dict) else None
     if not isinstance(documents, list):
         raise DamagedSource("at the start", "no documents, expected a BioC collection")
     for number, document in enumerate(documents, 1):
@@ -64,16 +64,16 @@ def read_bioc_json(stream: IO[bytes]) -> Iterator[AnnotatedText | Fault]:
 
 def _plain(element: Any) -> dict[str, Any]:
     """An element of BioC XML as BioC JSON has it."""
-    found: dict[str, Any] = {
+    values: dict[str, Any] = {
         "id": element.get("id") or element.findtext("id"),
         "infons": {i.get("key"): i.text or "" for i in element.findall("infon")},
         "offset": element.findtext("offset"),
         "text": element.findtext("text"),
-        "locations": [dict(place.attrib) for place in element.findall("location")],
+        "locations": [dict(location.attrib) for location in element.findall("location")],
     }
     for name in ("passage", "sentence", "annotation"):
-        found[f"{name}s"] = [_plain(part) for part in element.findall(name)]
-    return found
+        values[f"{name}s"] = [_plain(part) for part in element.findall(name)]
+    return values
 
 
 def _read_document(document: Any, place: str) -> Iterator[AnnotatedText | Fault]:
@@ -91,19 +91,19 @@ def _read_document(document: Any, place: str) -> Iterator[AnnotatedText | Fault]
         loose = [a for p in document["passages"] for a in _annotations(p)]
         loose += document.get("annotations") or []
         texts = [_Text(group, bool(citation) and group is citation) for group in groups]
-        placed = _give_out(loose, texts)
+        annotations = _assign(loose, texts)
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         found = f"{type(e).__name__}: {e}, expected id, passages with offset and text"
         yield Fault(place, "malformed text", found)
         return
     if not texts:
         yield Fault(place, "malformed text", "no text, expected passages with text")
-    for text, own in zip(texts, placed, strict=True):
+    for text, own in zip(texts, annotations, strict=True):
         yield _annotate(text, own, number, place)
 
 
 class _Passage:
-    """A passage's text and where it starts, put together from sentences if it has only those."""
+    """A passage's text, made of its sentences if it has only those, and the offset of its start."""
 
     def __init__(self, passage: Any):
         infons = passage.get("infons") or {}
@@ -122,11 +122,12 @@ class _Passage:
 
 
 class _Text:
-    """One text of ours, and which of the document's offsets are where in it."""
+    """One text of ours, made of passages, and how the document's offsets map to its own."""
 
     def __init__(self, passages: list[_Passage], is_citation: bool):
         self.text = ""
-        self.parts: list[tuple[Span, int]] = []  # of the document's offsets; what to add to them
+        # Each passage's span in the document's offsets, and what to add to them.
+        self.parts: list[tuple[Span, int]] = []
         self.title_length = 0
         for p in passages:
             start = len(self.text) + bool(self.parts)
@@ -142,7 +143,7 @@ class _Text:
         return any(part.overlaps(span) for part, _ in self.parts)
 
     def shift(self, span: Span) -> Span | None:
-        """From the document's offsets to this text's; None if it is whole in no passage of it."""
+        """A span of the document in this text's offsets; None if no passage holds all of it."""
         for part, by in self.parts:
             if part.start <= span.start and span.end <= part.end:
                 return span.shift(by)
@@ -150,30 +151,30 @@ class _Text:
 
 
 def _annotations(passage: Any) -> list[Any]:
-    found = list(passage.get("annotations") or [])
+    annotations = list(passage.get("annotations") or [])
     for sentence in passage.get("sentences") or []:
-        found += sentence.get("annotations") or []
-    return found
+        annotations += sentence.get("annotations") or []
+    return annotations
 
 
-def _give_out(annotations: list[Any], texts: list[_Text]) -> list[list[Any]]:
-    """To each text the annotations that lie in it; to the first, those that lie in none."""
-    given: list[list[Any]] = [[] for _ in texts]
+def _assign(annotations: list[Any], texts: list[_Text]) -> list[list[Any]]:
+    """For each text, the annotations that lie in it; those that lie in none go to the first."""
+    assigned: list[list[Any]] = [[] for _ in texts]
     for annotation in annotations:
         spans = _spans(annotation) or []
         owner = next((i for i, t in enumerate(texts) if any(t.holds(s) for s in spans)), 0)
         if texts:
-            given[owner].append(annotation)
-    return given
+            assigned[owner].append(annotation)
+    return assigned
 
 
 def _spans(annotation: Any) -> list[Span] | None:
-    """Where an annotation lies, in the document's offsets; None if it does not say."""
+    """An annotation's spans in the document's offsets; None if it has no valid locations."""
     try:
-        places = [(int(p["offset"]), int(p["length"])) for p in annotation["locations"]]
+        locations = [(int(p["offset"]), int(p["length"])) for p in annotation["locations"]]
     except (KeyError, TypeError, ValueError):
         return None
-    return [Span(start, start + length) for start, length in places]
+    return [Span(start, start + length) for start, length in locations]
 
 
 def _annotate(text: _Text, annotations: list[Any], document: str, place: str) -> AnnotatedText:
@@ -199,7 +200,7 @@ def _annotate(text: _Text, annotations: list[Any], document: str, place: str) ->
             continue
         if surface is None:
             surface = " ".join(text.text[p.start : p.end] for p in pieces)
-        mention, fault = place_mention(text.text, pieces, str(surface), kind, where)
+        mention, fault = join_pieces(text.text, pieces, str(surface), kind, where)
         if mention in mentions:
             mention, fault = (
                 None,

@@ -1,13 +1,13 @@
 """brat standoff: a text in ``NAME.txt``, its mentions in ``NAME.ann``.
 
-Offsets count code points of the text file as it is. Line ends within a text become spaces, one for
-one, so that the offsets stay; the first line is the title.
+Offsets count code points of the text file as it is. Each line end within the text becomes a space,
+so that offsets stay valid. The first line is the title.
 """
 
 import re
 from collections.abc import Iterator
 
-from engine.corpora.formats.pieces import place_mention
+from engine.corpora.formats.pieces import join_pieces
 from engine.corpora.formats.texts import AnnotatedText, Fault, parse_pmid
 from schemas.spans import Span, TypedSpan
 
@@ -18,11 +18,11 @@ _LINE_ENDS = re.compile(r"[\r\n\t]")
 
 
 def read_brat(name: str, text: bytes, annotations: bytes | None) -> Iterator[AnnotatedText | Fault]:
-    """Yield the one text of a pair of files; ``name`` is theirs, with
-    folders but without ending, and its document's.
+    """Yield the one text of a pair of files, or the fault for which there is none.
 
-    All but text-bound annotations is passed over. A line that is none of the format's, or a
-    mention outside the text, makes the text fatal.
+    ``name`` is the files' name with folders, without ending; it is the document's id too. Only
+    text-bound annotations are read. A line that the format does not have, or a mention outside the
+    text, is a fatal fault of the text.
     """
     if annotations is None:
         yield Fault(f"{name}.txt", "malformed text", f"no {name}.ann beside it")
@@ -38,6 +38,24 @@ def read_brat(name: str, text: bytes, annotations: bytes | None) -> Iterator[Ann
         return
     body = _LINE_ENDS.sub(" ", body)
     title_length = next((m.start() for m in re.finditer(r"\r?\n", whole)), len(body))
+    mentions, faults, unplaced = _read_mentions(name, body, annotations)
+    yield AnnotatedText(
+        name,
+        f"{name}.txt",
+        body,
+        sorted(mentions),
+        "citation",
+        parse_pmid(name.rsplit("/", 1)[-1]),
+        min(title_length, len(body)),
+        faults,
+        unplaced,
+    )
+
+
+def _read_mentions(
+    name: str, text: str, annotations: bytes
+) -> tuple[list[TypedSpan], list[Fault], int]:
+    """The mentions of a file of annotations, its faults, and how many mentions have no span."""
     mentions: list[TypedSpan] = []
     faults: list[Fault] = []
     unplaced = 0
@@ -57,7 +75,7 @@ def read_brat(name: str, text: bytes, annotations: bytes | None) -> Iterator[Ann
             unplaced += line.startswith("T")
             continue
         pieces = [Span(*map(int, piece.split())) for piece in match[2].split(";")]
-        mention, fault = place_mention(body, pieces, match[3], match[1], place)
+        mention, fault = join_pieces(text, pieces, match[3], match[1], place)
         if fault:
             faults.append(fault)
         if mention is None:
@@ -67,14 +85,4 @@ def read_brat(name: str, text: bytes, annotations: bytes | None) -> Iterator[Ann
             unplaced += 1
         else:
             mentions.append(mention)
-    yield AnnotatedText(
-        name,
-        f"{name}.txt",
-        body,
-        sorted(mentions),
-        "citation",
-        parse_pmid(name.rsplit("/", 1)[-1]),
-        min(title_length, len(body)),
-        faults,
-        unplaced,
-    )
+    return mentions, faults, unplaced

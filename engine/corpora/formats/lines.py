@@ -1,4 +1,7 @@
-"""A corpus's file as numbered lines, plain or gzip, UTF-8."""
+"""A corpus's file as numbered lines, plain or gzip, in UTF-8.
+
+Enters: a stream of bytes. Leaves: lines with their numbers. Left to others: what a line means.
+"""
 
 import gzip
 import zlib
@@ -12,7 +15,7 @@ from schemas.errors import DamagedSource
 def read_lines(stream: IO[bytes]) -> Iterator[tuple[int, str | UnicodeDecodeError]]:
     r"""Yield the number, from 1, and the text of each line, without its end (``\n``, ``\r\n``).
 
-    A line that is not UTF-8 comes as the error. A byte order mark at the start is no text.
+    In place of a line that is not UTF-8 comes the error. A byte order mark at the start is dropped.
 
     Raises:
         DamagedSource: where a gzip stream breaks.

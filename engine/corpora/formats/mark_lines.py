@@ -1,7 +1,7 @@
 """Lines of text with mentions between ``<mark>`` and ``</mark>``, as BioNER-LLaMA publishes them.
 
-One line is one sentence, and a document of its own: the format has no document borders. Which type
-the marks stand for is not said in the file.
+Each line is one sentence, and a document of its own, as the format has no document borders. The
+file does not name the type of its mentions.
 """
 
 import re
@@ -14,18 +14,19 @@ from engine.corpora.types import UNTYPED
 from schemas.spans import Span, TypedSpan
 
 _MARKER = re.compile(r"</?mark>")
-# What is left of a marker into which another one was written.
+# Remains of a marker into which another one was written.
 _REMNANT = re.compile(r"</m|<mar|/mark|mark>")
 
 
 def read_marked(stream: IO[bytes], name: str, tokenised: bool) -> Iterator[AnnotatedText | Fault]:
-    """Yield the lines of a file (plain or gzip) in order; empty ones are passed over.
+    """Yield the lines of a file (plain or gzip) in order, without empty ones.
 
-    Fatal faults of a line are markers that do not pair, are broken or hold nothing. Nested marks,
-    and in tokenised text marks that begin or end inside a word, do say what is gold, but are in
-    doubt: the files were made by marking the *first* occurrence of a mention's text. In all 30
-    nested lines whose documents are at hand, a mark is not where the document has its mention,
-    which stands unmarked further on; of 24,722 other lines that is so in 32 (bench/corpora.py).
+    Markers that do not pair, are broken or enclose nothing are fatal faults of their line. Nested
+    marks, and in tokenised text marks that begin or end inside a word, tell the gold but leave it
+    in doubt, since the files were made by marking the *first* occurrence of a mention's text. In
+    all 30 nested lines whose documents are at hand, a mark is not where the document has its
+    mention, which is unmarked further on; of 24,722 other lines, that is so in 32
+    (bench/corpora.py).
     """
     for number, line in read_lines(stream):
         place = f"line {number}"
@@ -66,18 +67,18 @@ def _parse(line: str, document: str, place: str, tokenised: bool) -> AnnotatedTe
     if tokenised and any(_cuts_a_word(text, m.span) for m in mentions):
         reasons.add("mark within a word")
     doubts = {"nested marks", "mark within a word", "repeated mention"}
-    # The first fatal reason, or the first doubt: a line is counted once.
+    # Only the first fatal reason, or else the first doubt, so that a line is counted once.
     faults = [
         Fault(place, reason, line, None, reason not in doubts)
         for reason in sorted(reasons, key=lambda r: (r in doubts, r))
     ][:1]
-    found = sorted(set(mentions))
-    unplaced = line.count("<mark>") - len(found)
+    distinct = sorted(set(mentions))
+    unplaced = line.count("<mark>") - len(distinct)
     return AnnotatedText(
         document,
         place,
         text,
-        found,
+        distinct,
         "sentence",
         faults=faults,
         unplaced=unplaced,
@@ -89,5 +90,5 @@ def _cuts_a_word(text: str, span: Span) -> bool:
     return _within_a_word(text, span.start) or _within_a_word(text, span.end)
 
 
-def _within_a_word(text: str, place: int) -> bool:
-    return 0 < place < len(text) and text[place - 1].isalnum() and text[place].isalnum()
+def _within_a_word(text: str, offset: int) -> bool:
+    return 0 < offset < len(text) and text[offset - 1].isalnum() and text[offset].isalnum()

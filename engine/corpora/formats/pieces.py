@@ -1,6 +1,7 @@
-"""A mention given as one or more pieces of a text, checked against it.
+"""A mention given as one or more pieces of a text, checked against the text.
 
-BioC and brat both allow several pieces, and both repeat the mention's text.
+Enters: the pieces' spans and the mention's text, which BioC and brat both give. Leaves: one span,
+or a fault. Left to others: finding the pieces in a file (bioc.py, brat.py).
 """
 
 from collections.abc import Sequence
@@ -10,14 +11,14 @@ from engine.corpora.formats.texts import Fault
 from schemas.spans import Span, TypedSpan
 
 
-def place_mention(
+def join_pieces(
     text: str, pieces: Sequence[Span], surface: str, entity_type: str, place: str
 ) -> tuple[TypedSpan | None, Fault | None]:
-    """The mention, if it can be said as one span, and what is wrong with it, if anything.
+    """The mention, or None if no single span can express it; and its fault, or None.
 
-    Pieces with only white space between them are one: brat writes a mention over a line's end so.
-    Others are a discontinuous mention, which is fatal to the units it touches: no span says it.
-    White space is not compared.
+    Pieces with only white space between them are joined, as brat writes a mention across a line's
+    end so. Other pieces are a discontinuous mention, a fatal fault of the units that it touches.
+    ``surface`` is compared with the text without regard to white space.
     """
     pieces = sorted(pieces)
     shown = ", ".join(f"{p.start}-{p.end}" for p in pieces)

@@ -1,6 +1,6 @@
 """PubTator: ``PMID|t|title``, ``PMID|a|abstract``, then a tab-separated line per mention.
 
-Offsets count code points of title, one space, abstract, which is how our own texts are laid out.
+Offsets count code points of title, one space and abstract, which is how our texts are laid out too.
 """
 
 import re
@@ -14,10 +14,10 @@ from schemas.spans import Span, TypedSpan
 
 _TEXT = re.compile(r"([^|\t]+)\|([ta])\|(.*)", re.DOTALL)
 _NUMBER = re.compile(r"[0-9]{1,9}")
-# PMID, start, end, text, type, and what may follow: identifier, and for several identifiers the
-# parts of the text that each of them names.
+# PMID, start, end, text and type; an identifier may follow, and after several identifiers the parts
+# of the text that each of them names.
 _MENTION_COLUMNS = range(5, 8)
-# "PMID, relation, identifier, identifier", as BC5CDR and BioRED have at the end of a block.
+# PMID, relation, identifier, identifier: lines at the end of a block in BC5CDR and BioRED.
 _RELATION_COLUMNS = range(4, 6)
 _RELATION = re.compile(r"[A-Z][A-Za-z_]+")
 

@@ -1,7 +1,7 @@
 """What the readers of corpora yield: texts with gold mentions, and faults.
 
-Enters: nothing. Left to others: reading (a module per format), and what becomes of a text that has
-faults (:mod:`engine.corpora.examples`).
+These are records only. Left to others: reading (a module per format), and what becomes of a text
+that has faults (:mod:`engine.corpora.examples`).
 """
 
 from dataclasses import dataclass, field
@@ -28,15 +28,15 @@ REASONS = {
     "contradicted text": "a text that stands elsewhere in the corpus with other mentions",
     "unknown document": "a line of which it cannot be told whose split it belongs to",
 }
-"""Every reason for which something is quarantined or reported, and what it says."""
+"""Every reason for which a unit is quarantined or reported, and what it means."""
 
 
 class Fault(NamedTuple):
-    """One thing that is damaged.
+    """One damaged part of a file.
 
-    ``place`` says where it stands in the file, ``reason`` is a key of REASONS, ``found`` what was
-    found (and expected). ``span`` is the part of the text it touches, null for all of it. With
-    ``fatal``, what the gold is cannot be told; without, it can be told but is in doubt.
+    ``place`` is where in the file it is, ``reason`` a key of REASONS, ``found`` what was found (and
+    expected). ``span`` is the part of the text that it concerns, null for all of it. After a
+    ``fatal`` fault the gold cannot be told; after any other it can be told, but is in doubt.
     """
 
     place: str
@@ -50,9 +50,10 @@ class Fault(NamedTuple):
 class AnnotatedText:
     """One text of a corpus with its gold mentions, under the corpus's own types.
 
-    ``document`` is the corpus's own number of the text; several texts may share it. Mentions are
-    ordered, distinct and lie within the text; ``unplaced`` counts those that the file has besides.
-    ``title_length`` is set for whole citations.
+    ``document`` is the corpus's own id of the text; several texts may share it. ``place`` is where
+    in the file the text is. Mentions are ordered, distinct and lie within the text; ``unplaced``
+    counts the file's other mentions, which have no such span. ``title_length`` is set for whole
+    citations.
     """
 
     document: str
@@ -68,7 +69,7 @@ class AnnotatedText:
 
 
 def parse_pmid(document: str) -> int | None:
-    """The PMID that a document is numbered by, null if it is numbered otherwise."""
+    """The PMID that a document's id is; None if it is no PMID."""
     if document.isascii() and document.isdigit() and 0 < int(document[:20]) < 2**63:
         return int(document)
     return None

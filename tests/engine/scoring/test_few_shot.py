@@ -8,7 +8,7 @@ import pytest
 
 from engine.checkpoints.load import Checkpoint
 from engine.checkpoints.tokenizer import PromptTokenizer
-from engine.scoring.few_shot import draw_shots, few_shot_checkpoint
+from engine.scoring.few_shot import draw_all_shots, draw_shots, few_shot_checkpoint
 from engine.scoring.gold import GoldText
 from engine.steps.prompts import Prompter
 from schemas.errors import UsageError
@@ -43,6 +43,17 @@ def test_what_is_scored_is_no_example() -> None:
     held_out = {e.text for e in WITH[1:]}
     shots = draw_shots(WITH + WITHOUT, "disease", 4, seed=1, held_out=held_out)
     assert not {text for text, _ in shots} & held_out
+
+
+def test_every_type_of_the_task_has_its_shots_and_none_is_scored(nano: Checkpoint) -> None:
+    task = nano.manifest.task.only(["disease", "gene"])
+    both = [gold(e.text, "cancer", types=("disease", "gene")) for e in WITH]
+    shots = draw_all_shots(task, both, both[:10], 4, seed=1)
+    assert list(shots) == ["disease", "gene"]
+    scored = {e.text for e in both[:10]}
+    assert all(len(s) == 4 and not {text for text, _ in s} & scored for s in shots.values())
+    with pytest.raises(UsageError, match="0 training sentences fit as examples of disease"):
+        draw_all_shots(task, both, both, 4, seed=1)
 
 
 @pytest.mark.parametrize(
