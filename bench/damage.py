@@ -65,7 +65,7 @@ class Verdict(NamedTuple):
 
 
 def judge(source: str, pieces: Pieces) -> tuple[Alignment, list[Verdict]]:
-    """Align a damaged completion, and hold each mark against where its characters are from."""
+    """Align a damaged completion; compare each mark with where its characters are from."""
     marked = decode(write(pieces))
     alignment = align_mentions(source, marked)
     origins = [
@@ -137,7 +137,7 @@ class Score(NamedTuple):
 
 
 def score(cases: list[Case], damage: Damage, seed: int) -> Score:
-    """Pass gold marks through one kind of damage, and hold what is placed against the gold."""
+    """Damage gold marks in one way, align them, and score the spans against the gold."""
     rng = Random(seed)
     right = placed = left = 0
     for case in cases:

@@ -129,7 +129,7 @@ def run_ours(options: argparse.Namespace, flags: set[str], data: list[Any], mark
 
 
 def run_padded(options: argparse.Namespace, flags: set[str], data: list[Any], marks: Marks) -> None:
-    """What one would write first: the model's own loss, an attention mask, autocast."""
+    """The plain loop to compare with: the model's own loss, padded rows, autocast."""
     import torch
 
     model = make_model(options.shape, "eager" if "eager" in flags else "sdpa")

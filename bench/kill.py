@@ -38,7 +38,7 @@ def tree(pid: int) -> list[int]:
 
 
 def kill_tree(pid: int) -> int:
-    """SIGKILL a process and all below it; says how many."""
+    """SIGKILL a process and all its descendants; returns how many there were."""
     pids = tree(pid)
     for p in pids:
         with suppress(ProcessLookupError):

@@ -72,7 +72,7 @@ def sample_rows(seed: int) -> pa.Table:
 
 
 def digests(pmids: np.ndarray, salt: int) -> pa.Array:
-    """16 bytes for each PMID, which nothing packs; made again from it."""
+    """A digest of 16 bytes for each PMID: incompressible, and the same for the same PMID."""
     halves = np.empty((len(pmids), 2), np.uint64)
     for half in range(2):
         x = pmids.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(2 * salt + half + 1)

@@ -1,4 +1,8 @@
-"""``pubmark annotate``: citations in, rows of the annotations table out."""
+"""``pubmark annotate``: citations in, rows of the annotations table out.
+
+What is here: the checks before anything starts, and the result in words. The work itself is
+engine/runs/annotate.py.
+"""
 
 from engine.backends import backend_class
 from engine.planning.baseline import baseline_year
@@ -22,7 +26,8 @@ def run(
     """Annotate all citations of the sources that are not settled.
 
     Raises:
-        UsageError: before anything is started or written.
+        UsageError: if the config, a source, the checkpoint or the target is wrong; nothing was
+            written.
         JobError: if the run failed; what was committed before stays.
     """
     annotator, shards, store = _check(config)
@@ -33,7 +38,7 @@ def run(
 
 
 def describe(result: RunResult, target: str) -> str:
-    """The result of a run, for a person."""
+    """The result of a run, in lines for a person; ``target`` is the root of its tables."""
     count = "{:,} {}".format
     if result.dry_run is not None:
         return (
@@ -65,14 +70,18 @@ def describe(result: RunResult, target: str) -> str:
         "failed": "failed", "deleted": "deleted", "rejected": "records rejected",
         "damaged": "files damaged",
     }  # fmt: skip
-    if found := [f"{v:,} {what}" for n, what in troubles.items() if (v := getattr(result, n))]:
-        lines.append("of note: " + ", ".join(found))
+    if counts := [f"{v:,} {what}" for n, what in troubles.items() if (v := getattr(result, n))]:
+        lines.append("of note: " + ", ".join(counts))
     lines.append(f"{result.outcome}: run {result.run_id}, table {target}")
     return "\n".join(lines)
 
 
 def _check(config: AnnotateConfig) -> tuple[Annotator, list[Shard], Store]:
-    """Everything that can be known to be wrong before anything starts; all faults at once."""
+    """Check the config, sources, checkpoint and target before anything starts.
+
+    Raises:
+        UsageError: with all faults at once.
+    """
     faults = Faults()
     if config.force and config.limit is not None:
         faults.add("--force with --limit would leave two tasks in one table; expected one of them")

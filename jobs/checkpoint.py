@@ -1,4 +1,4 @@
-"""``pubmark checkpoint merge``: an adapter folded into its base."""
+"""``pubmark checkpoint merge``: an adapter merged into its base, as full weights."""
 
 from safetensors import SafetensorError
 
@@ -12,7 +12,7 @@ def run(config: MergeConfig) -> Checkpoint:
     """Write the merged checkpoint.
 
     Raises:
-        UsageError: if there is no such adapter or base, or the target is there.
+        UsageError: if there is no such adapter or base, or the target exists.
         JobError: if it cannot be written.
     """
     try:

@@ -1,7 +1,8 @@
 """``pubmark refresh``: one scheduled turn.
 
-Lock, mirror, plan, gate, annotate and delete, make stale rows anew, compact, report: the turn
-itself is engine/refresh/turn.py.
+What is here: the checks before it starts, the lock that keeps turns apart, and the result in words.
+The turn itself (mirror, gate, annotate and delete, make stale rows anew, compact) is
+engine/refresh/turn.py.
 """
 
 import logging
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 def run(
     config: RefreshConfig, reporter: Reporter | None = None, verbose: bool = False
 ) -> RefreshResult:
-    """Do what has become due since the last turn.
+    """Do what has become due since the last turn; nothing if another turn goes on.
 
     Raises:
         UsageError: before anything is started or written.
@@ -49,7 +50,7 @@ def run(
 
 
 def describe(result: RefreshResult, target: str) -> str:
-    """What a turn did, for a person."""
+    """What a turn did, in lines for a person; ``target`` is the root of the tables."""
     if result.outcome == "held":
         return f"{result.holder} is at it; nothing was done"
     counts = {
@@ -58,8 +59,8 @@ def describe(result: RefreshResult, target: str) -> str:
         "failed": "failed", "remade": "made anew", "compacted": "files compacted",
         "vacuumed": "files deleted",
     }  # fmt: skip
-    said = [f"{v:,} {what}" for name, what in counts.items() if (v := getattr(result, name))]
-    lines = [", ".join(said)] if said else []
+    parts = [f"{v:,} {what}" for name, what in counts.items() if (v := getattr(result, name))]
+    lines = [", ".join(parts)] if parts else []
     if result.comparison:
         lines.append(to_markdown(result.comparison))
     if result.decision:
@@ -76,7 +77,11 @@ def describe(result: RefreshResult, target: str) -> str:
 
 
 def _check(config: RefreshConfig) -> tuple[Store, Annotator]:
-    """Everything that can be known to be wrong before anything starts; all faults at once."""
+    """Check the config, sources, gate, checkpoint and target before anything starts.
+
+    Raises:
+        UsageError: with all faults at once.
+    """
     faults = Faults()
     store = Store(config.to)
     candidate = faults.attempt(lambda: annotator_of(config.checkpoint, config.entity_types))
@@ -92,7 +97,7 @@ def _check(config: RefreshConfig) -> tuple[Store, Annotator]:
     if config.gate and config.gate.corpora:
         corpora = config.gate.corpora
         faults.attempt(lambda: find_shards(corpora))
-    if config.backend not in BACKENDS:  # which need not be loaded to be known
+    if config.backend not in BACKENDS:  # ours are known by name, and are not imported
         faults.attempt(lambda: backend_class(config.backend))
     faults.raise_any()
     assert candidate is not None

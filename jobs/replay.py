@@ -1,4 +1,4 @@
-"""``pubmark replay``: citations that failed, done again from their stored texts."""
+"""``pubmark replay``: failed citations annotated again, from the texts that the table holds."""
 
 from dataclasses import dataclass
 
@@ -23,8 +23,11 @@ from schemas.errors import UsageError
 
 @dataclass(frozen=True)
 class ReplayResult:
-    """The run, and what it was about: ``found`` rows, of which ``textless`` have no stored text and
-    were left; None of ``run`` if nothing was to do."""
+    """What was selected, and the run over it.
+
+    ``found`` counts the selected rows, ``textless`` those of them without a stored text, which were
+    left as they are. ``run`` is None if there was nothing to do, or for a dry run.
+    """
 
     found: int
     textless: int
@@ -36,7 +39,8 @@ class ReplayResult:
         return {"found": self.found, "textless": self.textless, **done}
 
     def exit_code(self, max_failed: float) -> int:
-        """0, 3 or 130: what has no text, or failed again, is 3."""
+        """0, 3 or 130, as the command line promises. It is 3 if citations failed again or had no
+        text."""
         code = self.run.exit_code(strict=False, max_failed=max_failed) if self.run else 0
         return code or (3 if self.textless else 0)
 
@@ -44,10 +48,10 @@ class ReplayResult:
 def run(
     config: ReplayConfig, reporter: Reporter | None = None, verbose: bool = False
 ) -> ReplayResult:
-    """Annotate again what failed, and is as asked for.
+    """Annotate again the rows that the config selects by status, reason and PMID.
 
     Raises:
-        UsageError: before anything is started; also if no citation selected has a stored text.
+        UsageError: before anything is started; also if none of the selected rows has a text.
         JobError: if the run failed; what was committed before stays.
     """
     store = Store(config.to)
@@ -73,7 +77,7 @@ def run(
 
 
 def describe(result: ReplayResult, target: str) -> str:
-    """What was done, for a person."""
+    """The result, in lines for a person; ``target`` is the root of the tables."""
     lines = [f"{result.found:,} citations are as asked for"]
     if result.textless:
         lines.append(
@@ -91,7 +95,12 @@ def describe(result: ReplayResult, target: str) -> str:
 
 
 def _annotator(store: Store, checkpoint: str | None) -> Annotator:
-    """The annotator of most rows; or of a checkpoint, for the table's entity types."""
+    """The annotator to use: that of ``checkpoint``, for the table's entity types; if that is None,
+    the annotator that made most of the table's rows.
+
+    Raises:
+        UsageError: if the table has no rows, or the annotator's checkpoint cannot be loaded.
+    """
     fingerprint = current_annotator(store, count_annotators(store.load()))
     if fingerprint is None:
         raise UsageError(f"{store.root}: has no rows")

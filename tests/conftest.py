@@ -24,12 +24,20 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
-    """A Ray cluster of this machine's cores, which every job of the session joins."""
+    """A Ray cluster of this machine's cores, which every job of the session joins.
+
+    To start a process takes Ray two to five seconds, of importing itself. Those of tasks stay for
+    the next test, and nobody watches for machines that a cloud takes away.
+    """
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests/support")])
     from engine.runs.cluster import connected
 
-    with connected():
-        yield
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("RAY_num_workers_soft_limit", "6")
+        patched.setenv("RAY_idle_worker_killing_time_threshold_ms", "600000")
+        patched.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+        with connected():
+            yield
 
 
 @pytest.fixture

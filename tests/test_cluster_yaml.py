@@ -143,6 +143,7 @@ def test_the_path_is_extended_once_however_often_set_up_runs(tmp_path: Path) -> 
     assert shown.stdout.split() == [region, f"{tmp_path}/pubmark-env/bin:/usr/bin:/bin"]
 
 
+@pytest.mark.slow
 def test_what_is_mounted_builds_the_whole_of_pubmark(tmp_path: Path) -> None:
     checkout = tmp_path / "pubmark"
     checkout.mkdir()

@@ -1,8 +1,8 @@
 """The ``pubmark`` command: one subcommand per job, no logic.
 
-What a command may be told stands in its job's config (``schemas/configs/``): name, type, help and
-default of an option are made of the field that it fills. Here is only which fields stand in which
-group of ``--help``, how a few of them are spelled, and how a result is printed.
+The options of a command are made from its job's config (``schemas/configs/``): each takes its name,
+type, help and default from the field that it sets. What is here: in which group of ``--help`` a
+field is shown, the few options that are not named like their field, and how a result is printed.
 """
 
 from jobs.cli.root import app, main

@@ -1,7 +1,7 @@
 """The commands by name, each made only when it is called.
 
-Making a command's options loads its config, and with it pydantic. ``--help`` needs neither, and is
-to be quick: it names the commands by their docstrings alone.
+Making a command's options imports its config, and with it pydantic. ``--help`` must be quick and
+needs neither: it lists the commands with their docstrings.
 """
 
 import importlib
@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Part:
-    """A list in a config, of which one entry can be given by options: ``key`` of it, entries of
-    ``model``. ``fill`` makes the entry of what was given for its fields and of the command's own
-    parameters, or None if there is none."""
+    """A list in a config, of which one entry can be given by options.
+
+    ``key`` is the list's key in the config, ``model`` the class of its entries as
+    ``module:Class``. ``fill`` makes the entry from the options given for its fields and from the
+    command's own parameters; it returns None if no entry was given.
+    """
 
     key: str
     model: str
@@ -35,7 +38,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Command:
-    """A command: what it does with its config, and how the config shows."""
+    """A command: the function that it runs, and the config (``module:Class``) that this takes."""
 
     name: str
     function: Callable[..., None]
@@ -72,9 +75,9 @@ class Group:
     ) -> Callable[[Callable[..., None]], Callable[..., None]]:
         """Register a function as a command of this group.
 
-        It is called with the config, an :class:`Output`, and its own keyword parameters, which are
-        options (``Annotated[…, typer.Option(…)]``) that no config has. ``config`` is the config's
-        class as ``module:Class``.
+        The function is called with the config, an :class:`Output`, and its own keyword parameters:
+        those are options (``Annotated[…, typer.Option(…)]``) beside the config's. ``config`` is
+        the config's class as ``module:Class``.
         """
 
         def register(function: Callable[..., None]) -> Callable[..., None]:
@@ -164,17 +167,17 @@ def _callback(command: Command) -> Callable[..., None]:
             output = Output(values.get("as_json", False), values["verbose"])
             command.function(settings, output, **({} if part else extra))
 
-    found = parameters(model, command.layout)
-    found += parameters(part_model, part.layout) if part and part_model else []
-    found += [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-    found += _shared(command.prints_json)
-    call.__signature__ = inspect.Signature(found)  # type: ignore[attr-defined]
-    call.__annotations__ = {p.name: p.annotation for p in found}
+    options = parameters(model, command.layout)
+    options += parameters(part_model, part.layout) if part and part_model else []
+    options += [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    options += _shared(command.prints_json)
+    call.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    call.__annotations__ = {p.name: p.annotation for p in options}
     return call
 
 
 def _shared(prints_json: bool) -> list[inspect.Parameter]:
-    """What every command takes beside its config's fields."""
+    """The parameters that every command has beside its config's fields."""
     options: dict[str, Any] = {
         "config_file": Annotated[
             str | None,
@@ -219,13 +222,13 @@ def _shared(prints_json: bool) -> list[inspect.Parameter]:
 
 def every_command(group: Group = ROOT, prefix: str = "") -> dict[str, Command]:
     """All commands by their full names, such as ``corpus import``."""
-    found: dict[str, Command] = {}
+    commands: dict[str, Command] = {}
     for name, member in group.members.items():
         if isinstance(member, Group):
-            found |= every_command(member, f"{prefix}{name} ")
+            commands |= every_command(member, f"{prefix}{name} ")
         else:
-            found[prefix + name] = member
-    return found
+            commands[prefix + name] = member
+    return commands
 
 
 def find_command(names: list[str]) -> Command:

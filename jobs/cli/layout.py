@@ -14,11 +14,13 @@ WRITE_FIELDS = "store_text commit_every_seconds commit_every_rows"
 
 @dataclass(frozen=True)
 class Layout:
-    """Fields by group, in order; those that no group names stand in the group "More".
+    """How the fields of one config are shown.
 
-    ``spelled`` has options whose name is not that of their field; ``arguments`` the fields that are
-    given without a name, with what stands for them in the usage line; ``metavars`` what stands for
-    a value, where that is not its type.
+    ``groups`` has the names of the fields by group, in order and separated by blanks; a field that
+    no group names is shown in the group "More". ``spelled`` maps a field to its option, where that
+    is not the field's name. ``arguments`` maps a positional field to its name in the usage line.
+    ``metavars`` maps a field to the placeholder of its value in ``--help``, where that is not its
+    type.
     """
 
     groups: Mapping[str, str] = field(default_factory=dict)

@@ -1,9 +1,8 @@
-"""Options made from a config: name, type, help and default are said once, by the config's field.
+"""Options made from a config: name, type, help and default come from the config's fields.
 
-Enters: a config class, and which of its fields stand in which group of ``--help``. Leaves: the
-parameters of a command for typer, and from what was given the config. Fields that no group names
-stand in the group "More", so that every key can be set; parts with keys of their own are set by
-``--set gate.limits.min_f1=0.8``.
+Enters: a config class, its layout in ``--help``, and the values that a person gave. Leaves: the
+parameters of a command for typer, and the config. Fields that no group names are shown in the group
+"More", so that every key can be set; a nested key is set by ``--set gate.limits.min_f1=0.8``.
 """
 
 import inspect
@@ -25,11 +24,11 @@ from schemas.errors import UsageError
 MORE = "More"
 
 BY_COMMA = ("entity_types", "retry", "status")
-"""Lists that are given as ``a,b``, or as YAML where a name has a comma of its own: ``["a, b"]``."""
+"""Lists that are given as ``a,b``, or as YAML if a name contains a comma: ``["a, b"]``."""
 
 
 def parameters(model: type[BaseModel], layout: Layout) -> list[inspect.Parameter]:
-    """A command's parameters for the fields of a config; what is not given is None.
+    """A command's parameters for the fields of a config; an option that is not given is None.
 
     Raises:
         ValueError: if a group names a field that the config does not have.
@@ -47,30 +46,30 @@ def parameters(model: type[BaseModel], layout: Layout) -> list[inspect.Parameter
 
 
 def given(values: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
-    """What a command was given for the fields of a config, without what it was not."""
-    found = {n: v for n, v in values.items() if n in model.model_fields and v not in (None, [])}
+    """The values that a command was given for the fields of a config, by field."""
+    chosen = {n: v for n, v in values.items() if n in model.model_fields and v not in (None, [])}
     return {
         n: _split(v) if _is_list(model.model_fields[n]) and n in BY_COMMA else v
-        for n, v in found.items()
+        for n, v in chosen.items()
     }
 
 
 def assignments(pairs: list[str]) -> dict[str, Any]:
-    """What ``--set KEY=VALUE`` says: values are YAML, keys may have dots.
+    """The values of ``--set KEY=VALUE``, by key. Values are YAML; keys of nested fields have dots.
 
     Raises:
-        UsageError: for what is not KEY=VALUE, or a value that is no YAML.
+        UsageError: if one is not KEY=VALUE, or its value is not YAML.
     """
-    found = {}
+    assigned = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise UsageError(f"--set {pair}: expected KEY=VALUE")
         try:
-            found[key.strip()] = parse_yaml(value)
+            assigned[key.strip()] = parse_yaml(value)
         except yaml.YAMLError as e:
             raise UsageError(f"--set {pair}: the value is no YAML: {e}") from e
-    return found
+    return assigned
 
 
 def configure(
@@ -79,10 +78,10 @@ def configure(
     file: str | None,
     overrides: Mapping[str, Any],
 ) -> Any:
-    """The config of what was given, over a YAML file.
+    """The config of a YAML file (None: no file), with ``overrides`` in place of its values.
 
     Raises:
-        UsageError: listing all faults, by the names that the command line has for them.
+        UsageError: with all faults, each by the option's name on the command line.
     """
     spelled = {
         n: layout.arguments.get(n) or _option(n, layout)
@@ -127,7 +126,7 @@ def _option(name: str, layout: Layout) -> str:
 
 
 def _kind(name: str, info: FieldInfo) -> Any:
-    """The type by which typer reads a field."""
+    """The type that typer is told for a field; pydantic checks the value again."""
     kind = _bare(info.annotation)
     if kind is Engines or (name in BY_COMMA and _is_list(info)):
         return str if kind is Engines else list[str]
@@ -138,7 +137,7 @@ def _kind(name: str, info: FieldInfo) -> Any:
 
 
 def _metavar(name: str, info: FieldInfo, layout: Layout) -> str | None:
-    """What stands for a value in ``--help``, where its type does not say it."""
+    """The placeholder of a field's value in ``--help``; None leaves it to typer."""
     if name in layout.metavars:
         return layout.metavars[name]
     kind = _bare(info.annotation)
@@ -160,18 +159,18 @@ def _is_list(info: FieldInfo) -> bool:
 
 
 def _is_plain(info: FieldInfo) -> bool:
-    """Whether a field has an option of its own: a value, or a list of such."""
+    """Whether a field has an option of its own: a single value, or a list of them."""
     return part_of(info) is None and get_origin(_bare(info.annotation)) not in (dict, tuple)
 
 
 def _split(values: list[str]) -> list[str]:
-    found: list[str] = []
+    names: list[str] = []
     for value in values:
         if not value.lstrip().startswith("["):
-            found += [v.strip() for v in value.split(",") if v.strip()]
+            names += [v.strip() for v in value.split(",") if v.strip()]
             continue
         try:
-            found += [str(v) for v in parse_yaml(value)]
+            names += [str(v) for v in parse_yaml(value)]
         except (yaml.YAMLError, TypeError) as e:
             raise UsageError(f"{value}: expected names by comma, or a YAML list of them") from e
-    return found
+    return names

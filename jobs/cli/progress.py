@@ -1,4 +1,4 @@
-"""How a run goes on, for a person at a terminal; elsewhere the log's lines per commit do."""
+"""Progress bars for a person at a terminal; without one, the log's lines show the progress."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -53,11 +53,12 @@ def progress_bar(console: Console) -> Iterator[Reporter]:
 
 @contextmanager
 def training_bar(console: Console) -> Iterator[Callable[[str, dict[str, Any], int], None]]:
-    """What takes a stage's figures as they come: a bar on a terminal, elsewhere the log's lines."""
+    """A function to call with a stage's name, its latest figures and its number of steps: it draws
+    a bar on a terminal, and logs a line every 100 steps elsewhere."""
     began: dict[str, float] = {}
 
     def line(stage: str, metrics: dict[str, Any], steps: int) -> str:
-        # The first figures of this call set the pace: a stage may have been gone on with.
+        # The pace counts from the first step of this call: the stage may have been resumed.
         first = began.setdefault(stage, metrics["step"] - 1)
         speed = metrics["tokens"] / max(metrics["seconds"], 1e-9)
         pace = metrics["seconds"] / max(metrics["step"] - first, 1)
@@ -89,7 +90,8 @@ def training_bar(console: Console) -> Iterator[Callable[[str, dict[str, Any], in
 
 @contextmanager
 def mirror_bar(console: Console) -> Iterator[Callable[[Mirrored], None]]:
-    """Draws how a run goes on, if ``console`` is a terminal; elsewhere the log says it."""
+    """A function to call with the figures so far: it draws a bar if ``console`` is a terminal, and
+    does nothing elsewhere, where the log has them."""
     if not console.is_terminal:
         yield lambda _: None
         return

@@ -47,8 +47,8 @@ class Output:
 
     @contextmanager
     def progress(self) -> Iterator["Reporter"]:
-        """A bar while a job runs on Ray, which prints to stdout when an engine dies: only results
-        go there."""
+        """A progress bar around a job. Ray prints to stdout when an engine dies, and stdout is for
+        results only: what is printed within the block goes to stderr."""
         from jobs.cli.progress import progress_bar
 
         with redirect_stdout(sys.stderr), progress_bar(STDERR) as reporter:

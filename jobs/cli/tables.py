@@ -37,10 +37,10 @@ def history(settings: "HistoryConfig", output: Output) -> None:
     """
     from jobs.history import describe, run, to_table
 
-    found = run(settings)
+    result = run(settings)
     if not output.as_json:
-        output.table(to_table(found), _TABLE_WIDTH)
-    output.result(found.summary(), describe(found))
+        output.table(to_table(result), _TABLE_WIDTH)
+    output.result(result.summary(), describe(result))
 
 
 @ROOT.command(

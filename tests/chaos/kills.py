@@ -69,7 +69,7 @@ def title(pid: int) -> str:
 
 
 def born(pid: int) -> str | None:
-    """When a process began, which tells it from a later one of its number."""
+    """When a process began: tells it from a later process that has the same number."""
     with suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
     return None
@@ -81,7 +81,7 @@ def end(pid: int) -> None:
 
 
 def victims(driver: int, kind: str) -> list[int]:
-    """The processes that a kill of this kind may hit: any one of them, or, of a tree, all."""
+    """The processes that a kill of this kind may hit: one of them is killed, or all of a tree."""
     pids = tree(driver)
     if kind == "driver":
         return [driver]
@@ -98,8 +98,11 @@ def victims(driver: int, kind: str) -> list[int]:
 
 
 def write_source(folder: Path, citations: int) -> tuple[list[Path], list[Path]]:
-    """Files of invented records: those that a table starts with, and all. Of the first, a third is
-    revised by the later files, a third gets other metadata, and some are deleted."""
+    """Write files of invented records; returns those that a table starts with, and all files.
+
+    The later files give a third of the first records another text, a third other metadata, and
+    delete some.
+    """
     old = citations // 4
     before = [_write(folder, 1, [_record(p, 0, "Journal") for p in range(1, old + 1)])]
     later: list[str] = []
@@ -161,7 +164,7 @@ def commits(target: Path) -> int:
 
 
 def committed_twice(target: Path) -> list[int]:
-    """The PMIDs of which one text was annotated in two versions of a table."""
+    """The PMIDs whose very same text was annotated twice, in two versions of a table."""
     times: dict[tuple[int, bytes, str], set[Any]] = {}
     newest = DeltaTable(target / "annotations").version()
     for version in range(newest + 1):
@@ -216,7 +219,7 @@ class Chaos:
         return self.backend != COUNTING
 
     def annotate(self, target: Path, sources: list[Path], count: Path) -> subprocess.Popen[str]:
-        """Begin a run. What it says on stderr is in ``count``, with its completions."""
+        """Start a run. Its stderr and the lines of its completions go to the folder ``count``."""
         count.mkdir()
         config = self.folder / "job.yaml"
         config.write_text("commit_every_seconds: 1\n")
@@ -236,7 +239,7 @@ class Chaos:
             )  # fmt: skip
 
     def undisturbed(self, name: str, sources: list[Path] | None = None) -> Path:
-        """A table, made in one go."""
+        """A table made by one run that was not killed."""
         target = self.fresh(name)
         # On a machine that is loaded enough, Ray does not start within its 30 s.
         for attempt in range(10):
@@ -266,7 +269,7 @@ class Chaos:
         self._sweep()
 
     def fresh(self, name: str) -> Path:
-        """Where a table goes: a place as it is before any run."""
+        """A target for a table, in the state before any run: empty, or with the older texts."""
         target = self.folder / name
         if self.start is not None:
             shutil.copytree(self.start, target)
@@ -280,7 +283,7 @@ class Chaos:
         chances: random.Random,
         made: set[tuple[int, int, int]],
     ) -> bool:
-        """One run, killed as ``plan`` says as far as it gets. Whether it came to its end."""
+        """One run, killed by the next kills of ``plan``. Returns whether it ended by itself."""
         before = held(target) if not self.real else set()
         first = commits(target)
         count = self.folder / f"{target.name}.{number}"
@@ -330,7 +333,7 @@ class Chaos:
         kind: str,
         chances: random.Random,
     ) -> bool:
-        """Until the instant of the next kill; False if the run ends before."""
+        """Wait for the instant of the next kill. Returns False if the run ends before."""
         delay = chances.uniform(0, 12 if self.ray else 4)
         if chances.random() > _AT_START:
             delay = chances.uniform(0, 5 if self.ray else 2)
@@ -419,7 +422,7 @@ def chaos(
     from_older: bool = True,
     ray: bool = True,
 ) -> dict[str, Any]:
-    """All of it, in ``folder``; the figures. ``wrong`` in them is empty if all is well."""
+    """Run everything, in ``folder``. Returns the figures; ``wrong`` is empty if all is well."""
     if source is None:
         folder.joinpath("source").mkdir()
         before, sources = write_source(folder / "source", citations)

@@ -37,7 +37,7 @@ ENTITIES = (
 )
 
 Damage = Callable[[bytes, random.Random], tuple[bytes, int]]
-"""Gives changed bytes, and how many at the beginning are as they were."""
+"""Returns the damaged bytes, and how many bytes at their beginning are unchanged."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Mutant:
 
 
 def make_file(rng: random.Random) -> tuple[bytes, list[tuple[int, int]]]:
-    """A sound file; of each record its PMID, and where it ends."""
+    """A sound file, and for each of its records the PMID and the byte at which it ends."""
     data, ends = HEAD.encode(), []
     for i in range(rng.randint(1, 12)):
         pmid = 1000 + 7 * i
@@ -121,7 +121,7 @@ XML: dict[str, Damage] = {
 
 
 def members(data: bytes, rng: random.Random) -> bytes:
-    """Gzip, in one or several members, of any level."""
+    """Compress with gzip, in one or several members, each of a random level."""
     ends = sorted(rng.randrange(len(data)) for _ in range(rng.choice([0, 0, 1, 4])))
     borders = [0, *ends, len(data)]
     return b"".join(
@@ -152,7 +152,7 @@ GZIP: dict[str, Damage] = {
 
 
 def inflated(data: bytes) -> bytes:
-    """All that the good bytes at the beginning of a gzip file give."""
+    """The plain bytes of the intact beginning of a gzip file."""
     out, rest = b"", data
     while rest[:2] == b"\x1f\x8b":
         one = zlib.decompressobj(31)
@@ -170,7 +170,7 @@ def inflated(data: bytes) -> bytes:
 
 
 def make_mutant(seed: int) -> Mutant:
-    """The ``seed``-th of all damaged files."""
+    """A damaged file, always the same for the same ``seed``."""
     rng = random.Random(seed)
     data, ends = make_file(rng)
     kinds = [*XML, *GZIP, "entities", "gzip: damaged XML"]

@@ -78,7 +78,7 @@ class Reader(threading.Thread):
 def writers(
     folder: Path, times: int, citations: int = 400, ray: bool = False, seed: int = 0
 ) -> dict[str, Any]:
-    """All of it; the figures. ``wrong`` in them is empty if all is well."""
+    """Run everything. Returns the figures; ``wrong`` is empty if all is well."""
     (folder / "source").mkdir()
     before, sources = write_source(folder / "source", citations)
     made = Chaos(folder, sources, COUNTING, 0.0, ray=ray)

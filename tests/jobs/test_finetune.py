@@ -66,7 +66,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def settings(to: Path, examples: str, **changes: Any) -> dict[str, Any]:
-    optimisation = {"steps": STEPS, "batch_tokens": 512, "micro_tokens": 512, "window": 64,
+    optimisation = {"steps": STEPS, "batch_tokens": 256, "micro_tokens": 256, "window": 64,
                     "warmup_steps": 5, "precision": "float32", "peak_rate": 0.01}  # fmt: skip
     return {
         "to": str(to), "name": "tiny",
@@ -127,7 +127,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, examples: str, ray_session: 
     lines = [f"A title\tPatients with gout were given {n} mg and {n + 1} mg." for n in range(60)]
     texts.write_text("\n".join([*lines, f"Another\tHere {LEAK} once more."]) + "\n")
     language = {"texts": [str(texts)], "max_tokens": 48,
-                "optimisation": {"steps": 10, "batch_tokens": 512, "window": 64,
+                "optimisation": {"steps": 10, "batch_tokens": 256, "window": 64,
                                  "precision": "float32"}}  # fmt: skip
     values = settings(folder / "tiny", examples, language=language)
     seen: list[tuple[str, int]] = []

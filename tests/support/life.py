@@ -9,7 +9,8 @@ from engine.sources.pubmed_xml import read_pubmed_xml
 from schemas.citation import Citation, Deletion
 
 Template = Callable[[int, int, int, int], str]
-"""A record's XML from its PMID, and how often its text, its metadata and the rest were revised."""
+"""Makes a record's XML from its PMID and three counts: the revisions of its text, of its metadata,
+and of what no column holds."""
 
 HAND_MADE = (
     '<PubmedArticle><MedlineCitation><PMID Version="1">{0}</PMID><DateRevised><Year>1990</Year>'
@@ -20,7 +21,7 @@ HAND_MADE = (
 
 
 class Model:
-    """What a table holds that took in some files: PubMed's rules, in plain Python."""
+    """What a table must hold after it has taken in some files: PubMed's rules in plain Python."""
 
     def __init__(self) -> None:
         self.files: dict[tuple[int, int], Path] = {}
@@ -55,8 +56,8 @@ class Model:
 
 
 class Nlm:
-    """Gives out files. Keeps of each PMID how often its text, metadata and the rest were revised,
-    also of deleted ones."""
+    """Makes files as NLM gives them out. Counts the revisions of each PMID's text, metadata and
+    rest, and keeps the counts of deleted PMIDs, which may come back."""
 
     def __init__(self, folder: Path, template: Template, seed: int):
         self._folder, self._template = folder, template
@@ -66,8 +67,8 @@ class Nlm:
         self._next = 1
 
     def baseline(self, year: int, pmids: int, files: int) -> list[Path]:
-        """All that lives (a few are left out without a word, some are revised), and new ones, up to
-        ``pmids``."""
+        """A baseline of ``pmids`` citations: new ones, and those that live. Of these one in fifty
+        is dropped without a DeleteCitation, and one in ten is revised."""
         lost = self._some(len(self.live) // 50)
         for pmid in lost:
             del self.live[pmid]
@@ -79,8 +80,8 @@ class Nlm:
         return [self._write(year, i + 1, every[i::files]) for i in range(files)]
 
     def update(self, year: int, number: int, of_each: int) -> Path:
-        """``of_each`` new, with another text, other metadata, other MeSH terms, deleted, and coming
-        back."""
+        """An update with ``of_each`` citations of each kind: new; with another text; with other
+        metadata; with other MeSH terms; deleted; and deleted before, now back."""
         chosen = self._some(4 * of_each)
         named = [self._new() for _ in range(of_each)]
         for kind in range(3):

@@ -31,7 +31,7 @@ class ALWAYS:
 
 
 def drop(after: int) -> Fault:
-    """The whole length announced, so many bytes sent, then the connection is cut."""
+    """Announce the whole length, send ``after`` bytes, then cut the connection."""
 
     def answer(handler: "Handler", body: bytes) -> None:
         status, part, headers = handler.part_of(body)
@@ -43,7 +43,7 @@ def drop(after: int) -> Fault:
 
 
 def lie(by: int) -> Fault:
-    """A length announced that is wrong by so much."""
+    """Announce a length that is wrong by ``by`` bytes."""
 
     def answer(handler: "Handler", body: bytes) -> None:
         status, part, headers = handler.part_of(body)
@@ -56,15 +56,15 @@ def lie(by: int) -> Fault:
 
 def status(code: int, **headers: str) -> Fault:
     def answer(handler: "Handler", body: bytes) -> None:
-        said = {k.replace("_", "-"): v for k, v in headers.items()}
-        handler.start(code, said | {"Content-Length": "5"})
+        named = {k.replace("_", "-"): v for k, v in headers.items()}
+        handler.start(code, named | {"Content-Length": "5"})
         handler.wfile.write(b"sorry")
 
     return answer
 
 
 def serve(content: bytes) -> Fault:
-    """Another body."""
+    """Send ``content`` instead of the file."""
 
     def answer(handler: "Handler", body: bytes) -> None:
         handler.send_body(content)
@@ -73,7 +73,7 @@ def serve(content: bytes) -> Fault:
 
 
 def slow(piece: int, seconds: float) -> Fault:
-    """So many bytes at a time."""
+    """Send ``piece`` bytes at a time, with a pause of ``seconds`` after each."""
 
     def answer(handler: "Handler", body: bytes) -> None:
         code, part, headers = handler.part_of(body)
@@ -86,7 +86,7 @@ def slow(piece: int, seconds: float) -> Fault:
 
 
 def other_range(handler: "Handler", body: bytes) -> None:
-    """A range that was not asked for."""
+    """Send another range than the one asked for."""
     span = {"Content-Range": f"bytes 5-9/{len(body)}", "Content-Length": "5"}
     handler.start(206, span)
     handler.wfile.write(body[5:10])

@@ -147,6 +147,7 @@ def test_a_place_with_an_awkward_name(tmp_path: Path) -> None:
     assert read_keys(made.load())["pmid"].to_pylist() == [1]
 
 
+@pytest.mark.slow
 def test_a_process_that_reads_and_ends_does_not_abort(store: Store) -> None:
     committer(store).commit(rows(*range(1, 200)))
     code = (

@@ -111,6 +111,7 @@ def both(folder: Path) -> list[Any]:
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", ["all weights", "an adapter"])
 def test_two_workers_that_share_the_weights_out_follow_one(
     folder: Path, alone: dict[str, Alone], scenario: str
@@ -130,6 +131,7 @@ def test_two_workers_that_share_the_weights_out_follow_one(
         assert torch.allclose(theirs["weights"][name], weight, atol=1e-5), name
 
 
+@pytest.mark.slow
 def test_a_state_is_the_same_whoever_made_it(folder: Path, alone: dict[str, Alone]) -> None:
     """A run may go on with its weights shared out, or no longer so."""
     losses = alone["all weights"].losses
@@ -140,6 +142,7 @@ def test_a_state_is_the_same_whoever_made_it(folder: Path, alone: dict[str, Alon
     assert [f.loss for f in rest] == pytest.approx(losses[5:], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_in_bfloat16_small_updates_add_up_in_parts(folder: Path, alone: dict[str, Alone]) -> None:
     for seen in both(folder / "bfloat16"):
         assert seen["losses"] == pytest.approx(alone["bfloat16"].losses, rel=1e-2)
