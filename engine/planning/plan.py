@@ -1,14 +1,22 @@
 """What is to be done, decided before any model time is spent.
 
-Enters: the keys of every shard and of the table, and what files beside these have said. Leaves: for
-each shard, the citations to annotate and those to store anew without asking the model; the PMIDs to
-remove; and the counts. The rules: of several records of a PMID the one in the later shard wins,
-within a shard the highest version, then the later record; DeleteCitation comes after the records of
-its own shard; what a later file has spoken of, whether it is among the shards or was taken in
-before, is superseded. ``DateRevised`` is not looked at: mass changes leave it untouched.
+Enters: the keys of every shard and of the table's rows, and the PMIDs in other files that the table
+has taken in. Leaves: for each shard, the citations to annotate and those to store anew without
+asking the model; the PMIDs to remove; and the counts.
 
-A winner is settled when the table has a row with its PMID, its text digest and the current
-annotator. If then another of its stored columns differs, it is stored anew; else nothing is.
+The rules:
+
+- Of several records of a PMID one wins: that of the latest shard; within a shard that of the
+  highest version; among equal versions the last.
+- DeleteCitation comes after the records of its own shard, and before those of the next.
+- A winner is superseded, and nothing is done, if a later file that was taken in before holds or
+  deletes its PMID, if the stored row is from a later file, or if the winner's own file is older
+  than the newest complete baseline.
+- A winner is settled if the table has a row with its PMID, its text digest and the current
+  annotator. If another of its stored columns differs from the row's, it is stored anew without the
+  model; otherwise nothing is done.
+
+``DateRevised`` is not looked at: mass changes leave it untouched.
 """
 
 from collections import Counter
@@ -39,7 +47,8 @@ _SPOKEN_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class ShardReport:
-    """What scanning one shard found. ``damage`` and ``rejected`` are lines for a person."""
+    """What scanning one shard gave: counts of citations and of deleted PMIDs, and, as lines for a
+    person, the rejected records and the damage (None: the shard was read to its end)."""
 
     citations: int
     deleted: int
@@ -51,11 +60,12 @@ class ShardReport:
 class Plan:
     """What a run has to do.
 
-    ``wanted[i]`` is a boolean mask over the citations of shard ``i``: to be annotated;
-    ``revised[i]`` another: their text is settled, but other stored columns change. ``present`` are
-    the PMIDs, sorted, that are wanted and have a row in the table already; ``gone`` are those,
-    sorted, that have a row and are deleted. Counts are of distinct PMIDs: ``read`` of those with a
-    record that wins, ``states`` of those by what is to be done (see :data:`STATES`).
+    ``wanted[i]`` is a boolean mask over the citations of shard ``i``, true for those to annotate.
+    ``revised[i]`` is another, true for those whose text is settled but whose other stored columns
+    change. ``present`` are the wanted PMIDs, sorted, that have a row in the table already; ``gone``
+    are the deleted PMIDs, sorted, that have a row, which is to be removed. ``states`` counts PMIDs
+    by what is to be done with them (see :data:`STATES`), and ``empty`` the wanted citations without
+    text.
     """
 
     wanted: list[np.ndarray]
@@ -73,17 +83,17 @@ class Plan:
 
     @property
     def read(self) -> int:
-        """How many PMIDs have a record that wins over others and deletions among the shards."""
+        """How many PMIDs have a winning record, rather than a deletion, in the shards."""
         return sum(self.states[s] for s in (*_TO_ANNOTATE, *_SETTLED))
 
     @property
     def settled(self) -> int:
-        """How many of them cost no model time."""
+        """How many of the PMIDs in :attr:`read` cost no model time."""
         return sum(self.states[s] for s in _SETTLED)
 
     @property
     def is_cut(self) -> bool:
-        """Whether a limit leaves something to annotate."""
+        """Whether a limit leaves citations to annotate for a later run."""
         return self.citations < self.read - self.settled
 
     @property
@@ -95,10 +105,13 @@ class Plan:
 _TO_ANNOTATE = ("new", "text_changed", "other_annotator", "retried")
 _SETTLED = ("metadata_changed", "failed_before", "unchanged", "superseded")
 STATES = (*_TO_ANNOTATE, *_SETTLED, "deleted", "absent")
-"""What a PMID may be. To annotate: not in the table; with another text; with another annotator;
-with a status that is to be tried again. Settled: of another version, title or journal, …; failed,
-and not to be tried again; stored as it is; of an older file than one that was taken in.
-``deleted``: has a row that goes; ``absent``: deleted, and had none."""
+"""The states of a PMID.
+
+To annotate: ``new`` (not in the table), ``text_changed``, ``other_annotator``, and ``retried`` (its
+row has a status that is to be tried again). Settled: ``metadata_changed`` (another version, title,
+journal, …), ``failed_before`` (and not to be tried again), ``unchanged``, and ``superseded`` (what
+is stored comes from a later file). Deleted by a shard: ``deleted`` has a row, which is removed;
+``absent`` has none."""
 
 
 def make_plan(
@@ -190,13 +203,14 @@ def spoken_pmids(scans: pa.Table) -> np.ndarray:
 
 
 def _outranking(keys: pa.Table, names: Sequence[str]) -> pa.Table:
-    """For each source of stored rows, how many of ``names`` it comes after."""
+    """For each source of stored rows, the number of shards (``names``) that are older than it."""
     sources = pc.unique(keys["source"]).drop_null().to_pylist()
     return pa.table({"source": pa.array(sources, pa.string()), "place": places(sources, names)})
 
 
 def _later(later: Iterable[tuple[int, pa.Array]], spoken: pa.Table) -> pa.Table:
-    """For PMIDs of which other files speak, how many shards come before the last of these."""
+    """For each PMID of the shards that other files hold or delete too, the number of shards that
+    are older than the latest of these files."""
     ours: np.ndarray | None = None
     pmids, after = [np.array([], np.int64)], [np.array([], np.int32)]
     for place, theirs in later:
@@ -210,7 +224,8 @@ def _later(later: Iterable[tuple[int, pa.Array]], spoken: pa.Table) -> pa.Table:
 
 
 def _masks(chosen: dict[str, np.ndarray], citations: np.ndarray) -> list[np.ndarray]:
-    """For each shard, a mask over its citations. ``chosen`` is sorted by shard."""
+    """For each shard, a mask over its citations, true for those of ``chosen`` (``shard`` and
+    ``ordinal``, sorted by shard)."""
     masks = [np.zeros(n, dtype=bool) for n in citations]
     borders = np.searchsorted(chosen["shard"], np.arange(len(masks) + 1))
     for shard, mask in enumerate(masks):
@@ -219,7 +234,8 @@ def _masks(chosen: dict[str, np.ndarray], citations: np.ndarray) -> list[np.ndar
 
 
 def _flatten(scans: pa.Table) -> pa.Table:
-    """One row per scanned citation, and one per deletion: shard, ordinal within it, and keys."""
+    """One row per scanned citation, then one per deletion: its shard, its position in the shard
+    from 0, and its keys, which are null for a deletion."""
     parts = []
     for deletes in (False, True):
         lists = scans["deleted" if deletes else "pmid"]

@@ -1,5 +1,7 @@
 """The whole road with a deterministic backend: what is read, settled, replaced and committed."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -262,3 +264,22 @@ def test_a_fault_of_the_aligner_is_the_prompts_own() -> None:
     for answer in ("", "<mark>", "</mark>", "<mark></mark>", "x" * 1000, "<mark>a</mark>" * 100):
         alignment = align_mentions("some source", mark.decode(answer))
         assert alignment.placed == []
+
+
+@pytest.mark.chaos
+def test_two_runs_at_once_store_nothing_twice(tmp_path: Path, write_jsonl: Writer) -> None:
+    # Processes with a cluster each: on one of two cores, two runs would wait for each other's.
+    source = write_jsonl([(i, f"Aspirin {i}", LONG) for i in range(1, 81)])
+    config = AnnotateConfig(
+        sources=[source], to=str(tmp_path / "t"), backend=FAKE, commit_every_rows=8
+    )
+    code = (
+        "import sys; from jobs.annotate import run;"
+        "from schemas.configs.annotate import AnnotateConfig;"
+        "print(run(AnnotateConfig.model_validate_json(sys.argv[1])).annotated)"
+    )
+    command = [sys.executable, "-c", code, config.model_dump_json()]
+    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    annotated = [int(r.communicate(timeout=240)[0]) for r in runs]
+    assert sorted(rows(tmp_path / "t")) == list(range(1, 81))
+    assert sum(annotated) == 80
