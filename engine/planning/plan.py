@@ -28,7 +28,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.tables.ledger import places
+from engine.tables.ledger import positions
 from engine.tables.reading import KEY_COLUMNS
 
 _SPOKEN_SCHEMA = pa.schema(
@@ -205,7 +205,7 @@ def spoken_pmids(scans: pa.Table) -> np.ndarray:
 def _outranking(keys: pa.Table, names: Sequence[str]) -> pa.Table:
     """For each source of stored rows, the number of shards (``names``) that are older than it."""
     sources = pc.unique(keys["source"]).drop_null().to_pylist()
-    return pa.table({"source": pa.array(sources, pa.string()), "place": places(sources, names)})
+    return pa.table({"source": pa.array(sources, pa.string()), "place": positions(sources, names)})
 
 
 def _later(later: Iterable[tuple[int, pa.Array]], spoken: pa.Table) -> pa.Table:

@@ -43,7 +43,7 @@ def pending(shards: Sequence[Shard], ledger: Ledger, mirrored: str | None) -> li
         md5 = md5s.get((name, size)) if shard.uri.startswith(prefix) else None
         if md5 is None:
             md5 = md5_of(shard, info)
-        if ledger.place(shard.name, md5) is None:
+        if ledger.position(shard.name, md5) is None:
             new.append(shard)
     return new
 

@@ -54,17 +54,17 @@ class Ledger:
         """The (two-digit) year of the newest baseline that was taken in completely."""
         return self._version(_BASELINE_ID)
 
-    def place(self, name: str, md5: str) -> int | None:
+    def position(self, name: str, md5: str) -> int | None:
         """The file's position in intake order, from 1; None if it was not taken in."""
-        place = self._version(_file_id(identity(name), md5))
-        return place if place is not None and place >= self._from else None
+        position = self._version(_file_id(identity(name), md5))
+        return position if position is not None and position >= self._from else None
 
     def rank(self, name: str, md5: str) -> Rank:
         """A file's rank, by which files are ordered; those never seen are last, and equal."""
         if number := nlm_number(name):
             return (0, *number)
-        place = self.place(name, md5)
-        return _NEW if place is None else (1, place, 0)
+        position = self.position(name, md5)
+        return _NEW if position is None else (1, position, 0)
 
     def later(self, names: Sequence[str], ranks: Sequence[Rank]) -> Iterator[tuple[int, pa.Array]]:
         """Files taken in before, other than ``names``, whose records win over some of theirs.
@@ -83,14 +83,14 @@ class Ledger:
             for f in known
             if f["name"] not in given
             and (rank := self.rank(f["name"], f["md5"])) > ranks[0]
-            and self.place(f["name"], f["md5"]) is not None
+            and self.position(f["name"], f["md5"]) is not None
         }
         condition = pc.field("name").isin(pa.array({n for n, _ in after}, pa.string()))
         for batch in files.to_batches(filter=condition, batch_size=16) if after else ():
             for row in batch.to_struct_array() if len(batch) else ():
-                place = after.get((row["name"].as_py(), row["md5"].as_py()))
-                if place is not None:
-                    yield place, pa.concat_arrays([row["pmids"].values, row["deleted"].values])
+                position = after.get((row["name"].as_py(), row["md5"].as_py()))
+                if position is not None:
+                    yield position, pa.concat_arrays([row["pmids"].values, row["deleted"].values])
 
     def superseded(self, rows: pa.Table) -> pa.Array:
         """The PMIDs of ``rows`` (``pmid``, ``source``) of which a later file of NLM's speaks than
@@ -102,8 +102,8 @@ class Ledger:
         own = np.array([index.get(s, len(names)) for s in sources])
         pmids = rows["pmid"].to_numpy()
         late = np.zeros(len(rows), bool)
-        for place, theirs in self.later(names, [(0, *numbers[n]) for n in names]):
-            late |= (own < place) & np.isin(pmids, theirs)
+        for position, theirs in self.later(names, [(0, *numbers[n]) for n in names]):
+            late |= (own < position) & np.isin(pmids, theirs)
         return pa.array(pmids[late])
 
     def take_in(
@@ -121,7 +121,7 @@ class Ledger:
             for i, (md5, damage) in enumerate(
                 zip(scans["md5"].to_pylist(), scans["damage"], strict=True)
             )
-            if not damage.is_valid and (replace or self.place(names[i], md5) is None)
+            if not damage.is_valid and (replace or self.position(names[i], md5) is None)
         ]
         if not new:
             return []
@@ -135,9 +135,11 @@ class Ledger:
         ]
         self._store.append("files", pa.Table.from_arrays(arrays, schema=FILES_SCHEMA))
         first = self.count + 1
-        places = zip(found, taken["md5"].to_pylist(), range(first, first + len(new)), strict=True)
+        positions = zip(
+            found, taken["md5"].to_pylist(), range(first, first + len(new)), strict=True
+        )
         return [
-            *(Transaction(_file_id(name, md5), place) for name, md5, place in places),
+            *(Transaction(_file_id(name, md5), position) for name, md5, position in positions),
             Transaction(FILES_ID, self.count + len(new)),
             *([Transaction(_FROM_ID, first)] if replace else []),
         ]
@@ -151,7 +153,7 @@ def baseline_transaction(year: int) -> Transaction:
     return Transaction(_BASELINE_ID, year)
 
 
-def places(sources: Sequence[str], names: Sequence[str]) -> np.ndarray:
+def positions(sources: Sequence[str], names: Sequence[str]) -> np.ndarray:
     """For the source of each stored row, how many files of ``names`` come before it.
 
     ``names`` are in the order in which records count. A source that is NLM's comes after NLM's

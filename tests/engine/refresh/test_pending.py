@@ -28,7 +28,7 @@ class Taken(Ledger):
     def baseline(self) -> int | None:
         return self._baseline
 
-    def place(self, name: str, md5: str) -> int | None:
+    def position(self, name: str, md5: str) -> int | None:
         return self._files.index((name, md5)) if (name, md5) in self._files else None
 
 
