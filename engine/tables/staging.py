@@ -18,8 +18,7 @@ from pyarrow.dataset import Dataset, dataset
 from engine.tables.layout.files import NO_PMIDS, filesystem, stored_files
 from engine.tables.layout.rewrite import Rewrite
 from engine.tables.store import Store
-
-_MAX_TRIES = 20
+from engine.tables.transactions import MAX_TRIES
 
 
 class Staging:
@@ -54,7 +53,7 @@ class Staging:
         """Take files out, whose rows are in their place. If that fails, the next run finds them
         settled."""
         self.pmids = NO_PMIDS
-        for _ in range(_MAX_TRIES if files else 0):
+        for _ in range(MAX_TRIES if files else 0):
             table = self._store.load("staged")
             present = [f for f in stored_files(table) if f.path in set(files)]
             actions = Rewrite([], present, NO_PMIDS).actions(data_change=True)

@@ -25,4 +25,7 @@ def test_what_is_no_fault_of_the_user_is_raised_at_once() -> None:
 
 
 def test_without_faults_nothing_is_raised() -> None:
-    Faults().raise_any()
+    faults = Faults()
+    found = [faults.attempt(lambda n=n: n) for n in (1, 2)]
+    faults.raise_any()
+    assert found == [1, 2]
