@@ -19,7 +19,7 @@ test: $(INSTALLED)
 	$(BIN)/pytest
 
 test-fast: $(INSTALLED)
-	$(BIN)/pytest -q -m "not slow and not chaos and not vllm and not ray"
+	$(BIN)/pytest -q --numprocesses 2 --dist loadfile -m "not slow and not chaos and not vllm and not ray"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
