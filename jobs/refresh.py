@@ -87,9 +87,9 @@ def _check(config: RefreshConfig) -> tuple[Store, Annotator]:
     candidate = faults.attempt(lambda: annotator_of(config.checkpoint, config.entity_types))
 
     def check_target() -> None:
-        store.check()
-        if candidate and store.exists():
-            refuse_other_task(store, candidate)
+        table = store.check()
+        if candidate and table:
+            refuse_other_task(store, candidate, table)
 
     faults.attempt(check_target)
     if config.mirror is None:

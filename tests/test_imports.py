@@ -37,12 +37,13 @@ IMPORTERS = {
     "vllm": {"engine.backends.vllm"},
     # Files of `annotations` are known in tables.layout alone, but for two that read row groups of
     # them: one row in place, and an export's files. The others' files are their own: citations,
-    # predictions, examples and what training keeps of them.
+    # predictions, examples, what training keeps of them, and the checkpoints of Delta's log.
     "pyarrow.parquet": {
         "engine.corpora.importer",
         "engine.scoring.gold",
         "engine.sources.tabular",
         "engine.tables.layout",
+        "engine.tables.log",
         "engine.tables.rows",
         "engine.training.data.material",
         "engine.views.export",

@@ -50,8 +50,8 @@ def refuse_other_task(store: Store, annotator: Annotator, table: DeltaTable | No
 def tasks_of(store: Store, table: DeltaTable | None = None) -> dict[str, set[str]]:
     """The annotators that have rows in the table, also staged ones, and their entity types."""
     used = annotators_of(store.load() if table is None else table)
-    if store.has("staged"):
-        used |= annotators_of(store.load("staged"))
+    if staged := store.find("staged"):
+        used |= annotators_of(staged)
     return {
         row["annotator"]: set(row["entity_types"])
         for row in store.read("annotators", ["annotator", "entity_types"])

@@ -50,6 +50,10 @@ ALL_TABLES = TABLES | LATER_TABLES
 
 
 _VERSION_KEY = "pubmark.schema_version"
+_LOG_KEY = "delta.checkpointInterval"
+_LOG_COMMITS = 5
+"""A reader opens a table by its last checkpoint and the commits after it, each a request to an
+object store: with delta-rs's own interval of 100 that were some hundred at each look."""
 
 
 class Store:
@@ -62,8 +66,9 @@ class Store:
         """Where one of :data:`ALL_TABLES` is."""
         return f"{self.root}/{table}"
 
-    def check(self) -> None:
-        """Refuse a root that is not ours to write to; touches nothing.
+    def check(self) -> DeltaTable | None:
+        """Refuse a root that is not ours to write to; touches nothing. Gives the newest state of
+        ``annotations``, None if there is none yet.
 
         Raises:
             UsageError: if the root, or ``annotations`` in it, is another program's table, or ours
@@ -80,10 +85,7 @@ class Store:
                     f"target {self.root}: is a Delta table itself, expected an empty place or a "
                     "folder that pubmark made"
                 )
-            for name in ALL_TABLES:
-                if DeltaTable.is_deltatable(self.uri(name)):
-                    self._check_ours(name)
-            self._check_scheme()
+            return {name: self._open(name) for name in ALL_TABLES}["annotations"]
         except (DeltaError, OSError, ValueError) as e:
             raise UsageError(f"target {self.root}: cannot be opened: {reason(e)}") from e
 
@@ -111,11 +113,19 @@ class Store:
             UsageError: if it is not there, or is not ours.
             JobError: if it cannot be read.
         """
+        if (newest := self.find(table)) is None:
+            raise UsageError(f"{self.root}: holds no table {table!r} of pubmark")
+        return newest
+
+    def find(self, table: str = "annotations") -> DeltaTable | None:
+        """The newest state of one of the tables, None if it is not there.
+
+        Raises:
+            UsageError: if it is not ours.
+            JobError: if it cannot be read.
+        """
         try:
-            self._check_ours(table)
-            return DeltaTable(self.uri(table))
-        except TableNotFoundError as e:
-            raise UsageError(f"{self.root}: holds no table {table!r} of pubmark ({e})") from e
+            return self._open(table)
         except (DeltaError, OSError) as e:
             raise JobError(f"{self.uri(table)}: cannot be read: {reason(e)}") from e
 
@@ -125,10 +135,10 @@ class Store:
 
     def read(self, table: str, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """The rows of a companion table, in no order. One that is missing is an empty one."""
-        if not self.has(table):
+        if (newest := self.find(table)) is None:
             return []
         chosen = None if columns is None else list(columns)
-        rows: list[dict[str, Any]] = self.dataset(table).to_table(columns=chosen).to_pylist()
+        rows: list[dict[str, Any]] = open_dataset(newest).to_table(columns=chosen).to_pylist()
         return rows
 
     def create(self) -> DeltaTable:
@@ -167,24 +177,26 @@ class Store:
 
     def _make(self, name: str) -> None:
         schema = ALL_TABLES[name]
+        properties = {_VERSION_KEY: str(SCHEMA_VERSION), _LOG_KEY: str(_LOG_COMMITS)}
         with self.writing(name):
-            DeltaTable.create(
-                self.uri(name),
-                schema=schema,
-                mode="ignore",
-                name=f"pubmark {name}",
-                configuration={_VERSION_KEY: str(SCHEMA_VERSION)},
-                raise_if_key_not_exists=False,
-            )
-            table = DeltaTable(self.uri(name))
+            try:
+                table = DeltaTable(self.uri(name))
+            except TableNotFoundError:
+                DeltaTable.create(
+                    self.uri(name),
+                    schema=schema,
+                    mode="ignore",  # another run may have made it just now
+                    name=f"pubmark {name}",
+                    configuration=properties,
+                    raise_if_key_not_exists=False,
+                )
+                table = DeltaTable(self.uri(name))
             if int(table.metadata().configuration.get(_VERSION_KEY, 0)) < SCHEMA_VERSION:
                 known = {f.name for f in table.schema().fields}
                 wanted = DeltaSchema.from_arrow(schema).fields
                 if missing := [f for f in wanted if f.name not in known]:
                     table.alter.add_columns(missing)
-                table.alter.set_table_properties(
-                    {_VERSION_KEY: str(SCHEMA_VERSION)}, raise_if_not_exists=False
-                )
+                table.alter.set_table_properties(properties, raise_if_not_exists=False)
 
     @contextmanager
     def writing(self, table: str) -> Iterator[None]:
@@ -194,15 +206,15 @@ class Store:
         except (DeltaError, OSError) as e:
             raise JobError(f"{self.uri(table)}: cannot be written: {reason(e)}") from e
 
-    def _check_scheme(self) -> None:
-        """is_deltatable takes an unknown scheme for an empty place."""
+    def _open(self, name: str) -> DeltaTable | None:
         try:
-            DeltaTable(self.uri("annotations"))
+            return self._check_ours(name)
         except TableNotFoundError as e:
-            if "scheme" in str(e):
+            if "scheme" in str(e):  # of the URI, which no store of ours knows
                 raise UsageError(f"target {self.root}: {e}") from e
+            return None
 
-    def _check_ours(self, name: str) -> None:
+    def _check_ours(self, name: str) -> DeltaTable:
         found = DeltaTable(self.uri(name))
         version = found.metadata().configuration.get(_VERSION_KEY)
         if version is None:
@@ -212,3 +224,4 @@ class Store:
                 f"target {self.uri(name)}: has schema version {version}, this pubmark knows up to "
                 f"{SCHEMA_VERSION}; use a newer one"
             )
+        return found
