@@ -75,7 +75,7 @@ def read_prompts(checkpoint: str, source: str, citations: int) -> list[dict[str,
     import pyarrow as pa
 
     from engine.checkpoints.load import load_checkpoint
-    from engine.planning.plan import make_plan
+    from engine.planning.plan import make_plan, no_keys
     from engine.sources.read import read_citations, scan_shard
     from engine.sources.shards import find_shards
     from engine.steps.prepare import load_prompter
@@ -85,7 +85,7 @@ def read_prompts(checkpoint: str, source: str, citations: int) -> list[dict[str,
     prompter = load_prompter(checkpoint, task.model_dump_json())
     shards = find_shards([source])
     scans = pa.concat_tables(scan_shard(s, i) for i, s in enumerate(shards))
-    wanted = make_plan(scans, None, "", limit=citations).wanted
+    wanted = make_plan(scans, no_keys, "", limit=citations).wanted
     prompts = []
     for shard, mask in zip(shards, wanted, strict=True):
         for batch in read_citations(shard, mask) if mask.any() else ():

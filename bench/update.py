@@ -150,7 +150,7 @@ def update_keys(rows: int) -> tuple[pa.Table, np.ndarray, np.ndarray]:
 
 def measure(root: Path, rows: int, step: str) -> dict[str, float]:
     """Run ``step`` in this process; the fixed cost of starting Python and its packages is apart."""
-    from engine.planning.plan import make_plan, spoken_pmids
+    from engine.planning.plan import make_plan
     from engine.planning.settled import settled_pmids
     from engine.tables.committer import Committer
     from engine.tables.ledger import Ledger
@@ -166,8 +166,8 @@ def measure(root: Path, rows: int, step: str) -> dict[str, float]:
     ledger = Ledger(store, table)
     name = "pubmed26n1335.xml.gz"
     plan = make_plan(
-        scans, read_keys(table, spoken_pmids(scans)), ANNOTATOR, names=[name],
-        later=ledger.later([name], [ledger.rank(name, "0" * 32)]),
+        scans, partial(read_keys, table), ANNOTATOR, names=[name],
+        later=ledger.later([(name, "0" * 32)]),
     )  # fmt: skip
     figures: dict[str, float] = {"plan_seconds": time.monotonic() - began}
     expected = {"new": NEW, "text_changed": CHANGED, "unchanged": ALL - NEW - CHANGED}

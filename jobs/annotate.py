@@ -5,16 +5,19 @@ engine/runs/annotate.py.
 """
 
 from engine.backends import backend_class
-from engine.planning.baseline import baseline_year
+from engine.mirror.published import baseline_files
+from engine.planning.baseline import baseline_year, check_complete, numbers_of
 from engine.runs.annotate import STATES, annotate_shards
 from engine.runs.cluster import connected
 from engine.runs.figures import Reporter
 from engine.runs.interrupts import Interrupts
 from engine.runs.result import Run, RunResult
+from engine.sources.nlm import nlm_number
 from engine.sources.shards import Shard, find_shards
 from engine.steps.annotator import Annotator, annotator_of
 from engine.steps.prepare import check_template
 from engine.tables.annotators import refuse_other_task
+from engine.tables.ledger import Ledger
 from engine.tables.store import Store
 from schemas.configs.annotate import AnnotateConfig
 from schemas.errors import Faults
@@ -30,7 +33,7 @@ def run(
             written.
         JobError: if the run failed; what was committed before stays.
     """
-    annotator, shards, store = _check(config)
+    annotator, config, shards, store = _check(config)
     with connected(verbose), Interrupts() as interrupts:
         run = Run(annotator, config, store, interrupts, reporter or Reporter())
         annotate_shards(run, shards)
@@ -76,13 +79,16 @@ def describe(result: RunResult, target: str) -> str:
     return "\n".join(lines)
 
 
-def _check(config: AnnotateConfig) -> tuple[Annotator, list[Shard], Store]:
-    """Check the config, sources, checkpoint and target before anything starts.
+def _check(config: AnnotateConfig) -> tuple[Annotator, AnnotateConfig, list[Shard], Store]:
+    """Check the config, sources, checkpoint and target before anything starts; the config given
+    back says how many files a baseline has.
 
     Raises:
         UsageError: with all faults at once.
     """
     faults = Faults()
+    if config.baseline_files is not None and not config.baseline:
+        faults.add("--baseline-files without --baseline says nothing; expected both or neither")
     if config.force and config.limit is not None:
         faults.add("--force with --limit would leave two tasks in one table; expected one of them")
     store = Store(config.to)
@@ -92,13 +98,30 @@ def _check(config: AnnotateConfig) -> tuple[Annotator, list[Shard], Store]:
     annotator = faults.attempt(lambda: annotator_of(config.checkpoint, config.entity_types))
     if annotator:
         faults.attempt(lambda: check_template(annotator))
-    if config.baseline and shards:
-        faults.attempt(lambda: baseline_year(shards))
     faults.raise_any()
     assert annotator and shards
     if store.exists() and not config.force:
         refuse_other_task(store, annotator)
-    return annotator, shards, store
+    if config.baseline:
+        config = _check_baseline(config, shards, store)
+    return annotator, config, shards, store
+
+
+def _check_baseline(config: AnnotateConfig, shards: list[Shard], store: Store) -> AnnotateConfig:
+    """Make sure, before they are read, that no file is missing of the baseline; gives the config
+    with the number of its files, if that is known.
+
+    Raises:
+        UsageError: if one is missing, or none is NLM's.
+    """
+    year = baseline_year(shards)
+    if config.baseline_files is None:
+        folders = {s.uri.rpartition("/")[0] for s in shards if nlm_number(s.name)}
+        known = baseline_files(folders, year)
+        config = config.model_copy(update={"baseline_files": known})
+    taken_in = Ledger(store, store.load()).numbers(year) if store.exists() else set()
+    check_complete(numbers_of(shards, year) | taken_in, year, config.baseline_files)
+    return config
 
 
 __all__ = ["RunResult", "describe", "run"]

@@ -22,6 +22,7 @@ from engine.mirror.client import Client, Page
 from engine.mirror.known import KnownFile, KnownFiles
 from engine.mirror.listing import Listed, folder_url, parse_listing, parse_md5
 from engine.mirror.patience import FetchError
+from engine.mirror.published import save_last
 from engine.mirror.target import Target
 from engine.mirror.threads import work_through
 from schemas.configs.options import MirrorKind, MirrorOptions
@@ -125,6 +126,8 @@ class Mirror:
         self, listing: list[Listed], limit: int | None, verify: bool, dry_run: bool
     ) -> None:
         result = self.result
+        if listing and not dry_run:
+            save_last(self._target, self._kind, listing[-1].name)
         sizes = self._target.sizes()
         known_files = KnownFiles(self._target, self._kind)
 

@@ -7,7 +7,8 @@ become of the plan. Of a row to commit
   annotator;
 - :func:`outranked_pmids` whether the stored row is from a later file than the one to commit;
 - :func:`superseded` that, and whether a later file says anything of the PMID, if only that it is
-  deleted or unchanged;
+  deleted or unchanged (for staged rows; :meth:`engine.planning.intake.Intake.superseded` asks the
+  like for rows of a plan, exactly);
 - :func:`changed` whether the stored row that it was made from is gone or is another now (for rows
   made anew from the table itself).
 
@@ -15,6 +16,7 @@ Enters: KEY_COLUMNS of stored rows, and rows to commit. Leaves: the PMIDs that a
 others: the same decision before any model time is spent (plan.py).
 """
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -23,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.sources.nlm import nlm_number
-from engine.tables.ledger import Ledger
+from engine.tables.ledger import Ledger, Rank, rank_of
 from engine.tables.store import Store
 
 _SETTLING = ("pmid", "text_digest", "annotator")
@@ -86,9 +88,45 @@ def changed(stored: pa.Table, rows: pa.Table) -> pa.Array:
 
 
 def superseded(store: Store, stored: pa.Table, rows: pa.Table) -> pa.Array:
-    """The PMIDs of ``rows`` of which a later file speaks than the one that they are from.
+    """The PMIDs of staged ``rows`` of which a file speaks that may be later than their own.
 
-    ``stored`` are the table's rows of these PMIDs; both have ``pmid`` and ``source``.
+    ``stored`` are the table's rows of these PMIDs; both have KEY_COLUMNS. A row knows its file by
+    name only, and the run that has staged it did not come to take its file in. So whatever was
+    taken in under that name or since counts as later, unless the row in the table is of the same
+    record: the row is then merely made anew. One that is dropped in error costs the model once
+    more, as its file will be given again.
     """
-    late = Ledger(store, store.load()).superseded(rows)
-    return pa.array(np.union1d(late, outranked_pmids(stored, rows)))
+    ledger = Ledger(store, store.load())
+    sources = rows["source"].to_pylist()
+    ranks = {name: _lowest_rank(ledger, name) for name in set(sources) if name}
+    names = sorted(ranks, key=ranks.__getitem__)
+    index = {name: i for i, name in enumerate(names)}
+    own = np.array([index.get(s, len(names)) for s in sources])
+    pmids = rows["pmid"].to_numpy()
+    late = np.zeros(len(rows), bool)
+    after = {
+        key: bisect_left([ranks[n] for n in names], rank_of(key[0], position))
+        for key, position in ledger.files.items()
+    }
+    for position, theirs in ledger.spoken({key: i for key, i in after.items() if i}):
+        late |= (own < position) & np.isin(pmids, theirs)
+    newest = ledger.baseline or 0
+    years = {name: n[0] if (n := nlm_number(name)) else newest for name in names}
+    late |= np.array([years.get(s, newest) < newest for s in sources], bool)
+    late &= ~np.isin(pmids, _of_same_record(stored, rows))
+    return pa.array(np.union1d(pmids[late], outranked_pmids(stored, rows)), pa.int64())
+
+
+def _lowest_rank(ledger: Ledger, name: str) -> Rank:
+    """A rank below which no file of this name counts."""
+    if nlm_number(name):
+        return rank_of(name, 0)
+    taken_in = [position for (known, _), position in ledger.files.items() if known == name]
+    return rank_of(name, min(taken_in) - 1 if taken_in else None)
+
+
+def _of_same_record(stored: pa.Table, rows: pa.Table) -> np.ndarray:
+    """The PMIDs whose row in the table is of the same record as that of ``rows``."""
+    names = ("pmid", "text_digest", "metadata_digest", "source")
+    held, ours = (set(zip(*(t[n].to_pylist() for n in names), strict=True)) for t in (stored, rows))
+    return np.array([pmid for pmid, *_ in held & ours], np.int64)

@@ -1,14 +1,12 @@
 """The files of a turn: NLM's new ones fetched, and those that there are then.
 
-Enters: the config's mirror and sources. Leaves: shards, and the year of the baseline if the mirror
-has every file of it that NLM lists. Left to others: which of them the table lacks (pending.py).
+Enters: the config's mirror and sources. Leaves: shards, and which baseline it is of which the
+mirror has every file that NLM lists. Left to others: which of them the table lacks (pending.py).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from engine.mirror.copying import mirror_of
-from engine.planning.baseline import missing_numbers
 from engine.sources.nlm import nlm_number
 from engine.sources.shards import Shard, find_shards
 from schemas.configs.refresh import MirrorPart, RefreshConfig
@@ -17,12 +15,12 @@ from schemas.errors import JobError, UsageError
 
 @dataclass
 class Fetched:
-    """What fetching brought: the number of files, the year (two digits) of the baseline if the
-    mirror has all that NLM lists of it, and what went wrong. If ``interrupted``, the other files
-    were not asked for."""
+    """What fetching brought: the number of files, the year (two digits) of the baseline and its
+    number of files if the mirror has all that NLM lists of it, and what went wrong. If
+    ``interrupted``, the other files were not asked for."""
 
     files: int = 0
-    baseline: int | None = None
+    baseline: tuple[int, int] | None = None
     problems: list[str] = field(default_factory=list)
     interrupted: bool = False
 
@@ -48,8 +46,7 @@ def fetch(part: MirrorPart | None) -> Fetched:
             break
         fetched.problems += [f"mirror {n}: {cause}" for n, cause in done.failed.items()]
         if kind == "baseline" and done.last and not done.failed:
-            number = nlm_number(done.last)
-            fetched.baseline = number and number[0]
+            fetched.baseline = nlm_number(done.last)
     return fetched
 
 
@@ -60,10 +57,3 @@ def current_shards(config: RefreshConfig) -> list[Shard]:
         UsageError: if a source holds no file, as where nothing has been mirrored yet.
     """
     return find_shards(config.sources or ([config.mirror.to] if config.mirror else []))
-
-
-def missing_of(shards: Sequence[Shard], year: int) -> str | None:
-    """How many files the baseline of ``year`` lacks, in words; None if its numbers have no gap."""
-    if not (missing := missing_numbers(shards, year)):
-        return None
-    return f"the baseline of year {year} waits for {len(missing)} files, the first {missing[0]:04}"

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from deltalake import DeltaTable
 
-from engine.refresh.fetch import current_shards, fetch, missing_of
+from engine.planning.baseline import missing_numbers, numbers_of
+from engine.refresh.fetch import current_shards, fetch
 from engine.refresh.gate import Gate
 from engine.refresh.pending import pending
 from engine.runs.figures import Reporter
@@ -135,8 +136,8 @@ class Turn:
         """
         store, result = self._store, self._result
         baseline = self._fetch()
-        table = store.load() if store.exists() else None
-        shards, is_baseline = self._new_shards(Ledger(store, table), baseline)
+        table = store.find()
+        shards, baseline_files = self._new_shards(Ledger(store, table), baseline)
         result.files = len(shards)
         self._counts = count_annotators(table) if table else Counter[str]()
         self._current = current_annotator(store, self._counts)
@@ -152,17 +153,19 @@ class Turn:
                 if self._gate.is_open:
                     self._ask_gate()
                 if shards:
-                    self._annotate(shards, is_baseline, interrupts)
+                    self._annotate(shards, baseline_files, interrupts)
                 if self._has_stale_rows():
                     self._reannotate(interrupts)
-        self._tidy()
-        if store.exists():
-            target = self._current if self._gate.refusal else self._candidate.fingerprint
-            if target is not None:
-                result.progress = progress(store.load(), target)
+            table = store.find()
+        if table and self._tidy(table):
+            table = store.load()
+        target = self._current if self._gate.refusal else self._candidate.fingerprint
+        if table and target is not None:
+            result.progress = progress(table, target)
 
-    def _fetch(self) -> int | None:
-        """Fetch NLM's new files; gives the year of the baseline if the mirror has all of it."""
+    def _fetch(self) -> tuple[int, int] | None:
+        """Fetch NLM's new files; gives the year of the baseline and its number of files if the
+        mirror has all of it."""
         result, fetched = self._result, fetch(self._config.mirror)
         result.fetched = fetched.files
         result.problems += fetched.problems
@@ -172,26 +175,38 @@ class Turn:
             raise KeyboardInterrupt
         return fetched.baseline
 
-    def _new_shards(self, ledger: Ledger, year: int | None) -> tuple[list[Shard], bool]:
-        """The files that the table has not taken in, and False.
+    def _new_shards(
+        self, ledger: Ledger, mirrored: tuple[int, int] | None
+    ) -> tuple[list[Shard], int | None]:
+        """The files that the table has not taken in, and, if with them it has all of a new year's
+        baseline, the number of files of that.
 
-        If ``year`` is that of a new baseline without a gap, and the config has ``baseline``: all
-        files of that year and all that are not NLM's, and True. Citations of NLM's that none of
-        these holds are then deleted.
+        ``mirrored`` is the year and the number of files of the baseline that the mirror has. Of
+        NLM's citations, those that no file of that year holds are then deleted, if the config has
+        ``baseline``.
         """
         config, problems = self._config, self._result.problems
         try:
             shards = current_shards(config)
         except UsageError as e:  # as where nothing has been mirrored yet
             problems.append(str(e))
-            return [], False
-        if config.baseline and year is not None and year > (ledger.baseline or 0):
-            of_year = [s for s in shards if (n := nlm_number(s.name)) is not None and n[0] == year]
-            if gap := missing_of(shards, year):
-                problems.append(gap)
-            elif of_year:
-                return [s for s in shards if nlm_number(s.name) is None or s in of_year], True
-        return pending(shards, ledger, config.mirror.to if config.mirror else None), False
+            return [], None
+        new = pending(shards, ledger, config.mirror.to if config.mirror else None)
+        if not config.baseline or mirrored is None or mirrored[0] <= (ledger.baseline or 0):
+            return new, None
+        year, files = mirrored
+        if missing := missing_numbers(numbers_of(shards, year) | ledger.numbers(year), files):
+            problems.append(
+                f"the baseline of year {year} waits for {len(missing)} files, the first "
+                f"{missing[0]:04}"
+            )
+            return new, None
+        # NLM's files of earlier years count no more.
+        new = [s for s in new if (n := nlm_number(s.name)) is None or n[0] >= year]
+        if not numbers_of(new, year):
+            # All were taken in without its being noted: one of them stands for the baseline.
+            new += [s for s in shards if nlm_number(s.name) == mirrored]
+        return new, files if numbers_of(new, year) else None
 
     def _ask_gate(self) -> None:
         result, gate = self._result, self._gate
@@ -220,9 +235,11 @@ class Turn:
             self._result.problems.append(problem)
         return len(selected.pmids) > 0
 
-    def _annotate(self, shards: list[Shard], is_baseline: bool, interrupts: "Interrupts") -> None:
+    def _annotate(
+        self, shards: list[Shard], baseline_files: int | None, interrupts: "Interrupts"
+    ) -> None:
         """Take new files in: with the candidate or, if that is refused, with the table's own
-        annotator."""
+        annotator. ``baseline_files``: they complete a baseline of so many files."""
         from engine.runs.annotate import annotate_shards
         from engine.runs.result import Run
 
@@ -244,7 +261,8 @@ class Turn:
             | {
                 "sources": [s.uri for s in shards[:3]],
                 "checkpoint": annotator.checkpoint.ref,
-                "baseline": is_baseline,
+                "baseline": baseline_files is not None,
+                "baseline_files": baseline_files,
             }
         )
         run = Run(annotator, options, self._store, interrupts, self._reporter)
@@ -286,12 +304,13 @@ class Turn:
         if done.outcome == "interrupted":
             raise KeyboardInterrupt
 
-    def _tidy(self) -> None:
+    def _tidy(self, table: DeltaTable) -> bool:
         """If enough files are small or overlap: compact the table, then delete the files that left
-        it so long ago that no reader can still be reading them."""
+        it so long ago that no reader can still be reading them. Gives whether that was done."""
         config, store, result = self._config, self._store, self._result
-        if not store.exists() or loose_files(store.load()) < config.compact_files:
-            return
+        if loose_files(table) < config.compact_files:
+            return False
         result.outcome = "done"
         result.compacted, _ = compact(store, result.run_id)
         result.vacuumed += sum(vacuum(store, config.retention_hours).values())
+        return True

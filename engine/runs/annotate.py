@@ -134,6 +134,8 @@ class _Job:
         if self._planned is None:
             self._report(plan)
         vanished = self._intake.vanished(plan)
+        problems = self._run.result.problems
+        problems += [p for p in self._intake.problems if p not in problems]
         self._planned = plan
         return plan, vanished
 
@@ -148,7 +150,8 @@ class _Job:
         for problem in result.problems:
             logger.warning("%s", problem)
         result.read, result.settled = plan.read, plan.settled
-        if not plan.read and plan.is_whole and not any(r.deleted for r in plan.reports):
+        told = any(r.deleted or r.rejected for r in plan.reports)
+        if not plan.read and plan.is_whole and not told:
             raise UsageError(f"no citations in {', '.join(run.options.sources)}")
         logger.info("%d citations read: %d settled, %d to annotate",
                     plan.read, plan.settled, plan.citations)  # fmt: skip
@@ -191,7 +194,13 @@ class _Job:
         introduce(run.store, run.annotator, run.run_id)
         if table is None and stored_files(created):
             raise Overtaken  # another run has made the table and written to it
-        return committer_of(run, table or created, plan.present, **self._rules())
+        return committer_of(
+            run,
+            table or created,
+            plan.present,
+            dropped=self._intake.superseded,
+            **self._rules(),
+        )
 
     def _patch(self, plan: Plan, committer: Committer) -> pa.Table | None:
         """New metadata of settled citations, committed in large pieces; the last one is given."""
@@ -212,9 +221,8 @@ class _Job:
             return []
         replace = run.options.force and plan.is_whole
         transactions = intake.ledger.take_in(intake.scans, intake.names, run.run_id, replace)
-        newest = intake.baseline
-        if run.options.baseline and plan.is_whole and intake.ledger.baseline != newest:
-            transactions.append(baseline_transaction(newest))
+        if (year := intake.given_baseline) and year > (intake.ledger.baseline or 0):
+            transactions.append(baseline_transaction(year))
         return transactions
 
 

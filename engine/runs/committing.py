@@ -34,8 +34,8 @@ def committer_of(
     """What commits the rows of ``run`` to ``table``.
 
     ``present`` are the run's PMIDs that the table holds, sorted; None if that is not known. Rows of
-    the statuses ``retry`` do not count as settled. ``dropped`` says which rows another writer has
-    made superfluous, by default those of which a later file speaks. ``any_task``: the table's task
+    the statuses ``retry`` do not count as settled. ``dropped`` says which of the run's rows another
+    writer has made superfluous, by default none. ``any_task``: the table's task
     may be another, as it is being replaced.
     """
 
@@ -51,7 +51,8 @@ def committer_of(
         table,
         present,
         partial(settled_pmids, retry=retry),
-        superseded=dropped or partial(superseded, run.store),
+        superseded=dropped,
+        staged_late=partial(superseded, run.store),
         check=check,
         store=run.store,
         run_id=run.run_id,

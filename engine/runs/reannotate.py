@@ -10,10 +10,9 @@ import logging
 from collections.abc import Callable, Collection
 from functools import partial
 
-import pyarrow as pa
 from deltalake import DeltaTable
 
-from engine.planning.settled import changed, superseded
+from engine.planning.settled import changed
 from engine.runs import datasets
 from engine.runs.committing import committer_of, place_staged
 from engine.runs.result import Run, run_row
@@ -21,7 +20,6 @@ from engine.runs.stream import stream_rows
 from engine.tables.annotators import introduce
 from engine.tables.maintenance import remove_leftovers
 from engine.tables.rows import Selection
-from engine.tables.store import Store
 from engine.tables.transactions import Overtaken
 from schemas.configs.options import WriteOptions
 
@@ -43,7 +41,7 @@ def reannotate(
         JobError: if the run failed; what was committed before stays.
     """
     store, result = run.store, run.result
-    committer = partial(committer_of, run, retry=retry, dropped=partial(_dropped, store))
+    committer = partial(committer_of, run, retry=retry, dropped=changed)
     with run.recorded(lambda: run_row(run, job)):
         if left := remove_leftovers(store):
             logger.info("deleted %d files that a crashed run has left", left)
@@ -67,11 +65,3 @@ def reannotate(
             except Overtaken:
                 # What is staged goes where it still may; what does not is found by the next run.
                 committer(store.load(), None).place_staged()
-
-
-def _dropped(store: Store, stored: pa.Table, rows: pa.Table) -> pa.Array:
-    """The PMIDs of rows that another run has changed or removed meanwhile."""
-    # Of staged rows only the keys are at hand.
-    if "text_digest" not in rows.column_names:
-        return superseded(store, stored, rows)
-    return changed(stored, rows)

@@ -23,7 +23,7 @@ from pyarrow.dataset import dataset
 from engine.tables.layout.files import NO_PMIDS, STORED_SCHEMA, stored_files, touched
 from engine.tables.layout.rewrite import Changes, Rewrite, latest_rows, rewrite
 from engine.tables.layout.writer import discard, write_rows
-from engine.tables.reading import open_dataset, read_keys
+from engine.tables.reading import KEY_COLUMNS, open_dataset, read_keys
 from engine.tables.staging import Staging, newer
 from engine.tables.store import Store
 from engine.tables.transactions import MAX_TRIES, Overtaken, Transactions
@@ -62,8 +62,9 @@ class Committer:
 
     ``table`` is at the version that the run was planned on, and ``present`` are the PMIDs of the
     run that it holds there, sorted; None if that is not known. ``settled`` and ``superseded`` say
-    which rows need not be written: because the table has the like, or a later record. ``check``
-    gets each state of the table that another writer has left, and raises if the run cannot go on.
+    which rows need not be written: because the table has the like, or a later record;
+    ``staged_late`` says the latter of rows that ended runs have staged. ``check`` gets each state
+    of the table that another writer has left, and raises if the run cannot go on.
     Without ``store``, nothing is staged: each row is put in its place at once.
     """
 
@@ -74,6 +75,7 @@ class Committer:
         settled: Dropped,
         *,
         superseded: Dropped | None = None,
+        staged_late: Dropped | None = None,
         check: Callable[[DeltaTable], None] = lambda table: None,
         store: Store | None = None,
         run_id: str = "",
@@ -81,7 +83,8 @@ class Committer:
         self._transactions = Transactions(table, run_id, check)
         self._planned = present
         self._settled = settled
-        self._superseded = superseded or (lambda stored, rows: pa.array([], pa.int64()))
+        self._superseded = superseded or _none
+        self._staged_late = staged_late or _none
         self._staging = Staging(store, run_id) if store else None
 
     @property
@@ -197,7 +200,7 @@ class Committer:
         )
 
     def _place_staged(self) -> int:
-        staging, columns = self._staging, ["pmid", "source", "annotated_at"]
+        staging, columns = self._staging, [*KEY_COLUMNS, "annotated_at"]
         for _ in range(MAX_TRIES):
             files = staging.files(any_run=True) if staging else []
             if staging is None or not files:
@@ -205,7 +208,7 @@ class Committer:
             rows = staging.rows(files)
             keys = rows.to_table(columns=columns)
             stored = read_keys(self.table, np.unique(keys["pmid"]), columns)
-            late = self._superseded(stored, keys).to_numpy()
+            late = self._staged_late(stored, keys).to_numpy()
             pmids = np.setdiff1d(newer(keys, stored), late)
             held = np.intersect1d(pmids, stored["pmid"].to_numpy())
             new = (
@@ -266,6 +269,10 @@ class Committer:
 
     def _failed(self, error: Exception) -> JobError:
         return JobError(f"{self._transactions.uri}: commit failed: {reason(error)}")
+
+
+def _none(stored: pa.Table, rows: pa.Table) -> pa.Array:
+    return pa.array([], pa.int64())
 
 
 __all__ = ["Commit", "Committer", "Dropped", "LastCommit"]

@@ -19,7 +19,7 @@ from schemas.annotations import (
 KEY_COLUMNS = ("pmid", "text_digest", "annotator", "status", "metadata_digest", "source")
 
 
-_MANY = 5_000_000
+_MANY = 100_000
 
 
 def read_keys(
@@ -29,18 +29,31 @@ def read_keys(
     data = open_dataset(table)
     # Columns that a table of an older version does not have are null.
     known = [n for n in columns if n in data.schema.names]
-    pmids = None if pmids is None else np.asarray(pmids)
-    if pmids is None or len(pmids) > _MANY:  # to look each up would take longer
+    if pmids is None:
         found = data.to_table(columns=known)
     elif not len(pmids):
         found = data.schema.empty_table().select(known)
-    else:
+    elif len(pmids) <= _MANY:
         found = data.to_table(columns=known, filter=with_pmids(pmids))
+    else:  # Arrow would hash all of them for each file
+        found = _read_many(data, np.asarray(pmids), known)
     for name in columns:
         if name not in known:
             kind = ANNOTATIONS_SCHEMA.field(name).type
             found = found.append_column(name, pa.nulls(len(found), kind))
     return found
+
+
+def _read_many(data: Dataset, pmids: np.ndarray, columns: list[str]) -> pa.Table:
+    """The rows with the given PMIDs; of the others only a batch is in memory at a time."""
+    within = (pc.field("pmid") >= int(pmids[0])) & (pc.field("pmid") <= int(pmids[-1]))
+    batches = []
+    for batch in data.to_batches(columns=list({*columns, "pmid"}), filter=within):
+        held = batch["pmid"].to_numpy()
+        places = np.minimum(np.searchsorted(pmids, held), len(pmids) - 1)
+        batches.append(batch.filter(pa.array(pmids[places] == held)).select(columns))
+    schema = data.schema.empty_table().select(columns).schema
+    return pa.Table.from_batches(batches, schema)
 
 
 def annotators_of(table: DeltaTable) -> set[str]:

@@ -20,6 +20,7 @@ from engine.tables.layout.files import filesystem, stored_files, touched
 from engine.tables.layout.rewrite import Rewrite
 from engine.tables.layout.writer import discard
 from engine.tables.ledger import FILES_ID
+from engine.tables.log import app_transactions
 from schemas.errors import JobError, reason
 
 logger = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ class Transactions:
                     raise JobError(f"{newest.table_uri}: commit failed: {reason(e)}") from e
                 logger.info("another writer (run %s) was faster", _last_run(newest))
                 self.overtaken = True
-                stands = _still_stands(done, pmids, before, newest)
+                stands = _still_stands(done, pmids, transactions, before, newest)
                 if not stands:
                     discard(newest, done.added)
                 self._check(newest)
@@ -136,11 +137,20 @@ class Transactions:
         )
 
 
-def _still_stands(done: Rewrite, pmids: np.ndarray, before: DeltaTable, newest: DeltaTable) -> bool:
+def _still_stands(
+    done: Rewrite,
+    pmids: np.ndarray,
+    transactions: Sequence[Transaction],
+    before: DeltaTable,
+    newest: DeltaTable,
+) -> bool:
     """Whether what was written for one state of the table is right for a newer one: the files that
     it replaces are there, and no new file holds one of its PMIDs."""
-    if len(pmids) and before.transaction_version(FILES_ID) != newest.transaction_version(FILES_ID):
-        return False  # files were taken in: they may speak of our PMIDs without a row of theirs
+    taken_in = [app_transactions(table).get(FILES_ID) for table in (before, newest)]
+    if (len(pmids) or transactions) and taken_in[0] != taken_in[1]:
+        # Files were taken in: they may speak of our PMIDs without a row of theirs, and files of
+        # ours come after them.
+        return False
     old = {f.path for f in stored_files(before)}
     files = stored_files(newest)
     if not {f.path for f in done.removed} <= {f.path for f in files}:

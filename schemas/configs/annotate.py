@@ -36,6 +36,12 @@ class AnnotateConfig(WriteOptions):
         description="The sources hold a complete baseline of NLM's: remove what it no "
         "longer holds.",
     )
+    baseline_files: int | None = Field(
+        None,
+        ge=1,
+        description="How many files the baseline has. Known by itself where `pubmark mirror` "
+        "fetched them; elsewhere nothing is removed unless it is given.",
+    )
     max_vanished: float = Field(
         0.05, ge=0, le=1, description="Share of the table that a baseline may remove, 0 to 1."
     )

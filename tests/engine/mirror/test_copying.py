@@ -391,6 +391,7 @@ def test_an_object_store_gets_whole_files_only(
     assert counts(run(target="memory://mirror/x")) == (4, 0, 3, 1)
     held = {Path(p).name: store.cat_file(p) for p in store.find("/mirror/x")}
     held.pop(".mirror-baseline.json")
+    assert held.pop(".mirror-baseline.last") == D.encode()
     assert held == whole(A, C, D)
     published.faults.clear()
     assert run(target="memory://mirror/x").fetched == [B]

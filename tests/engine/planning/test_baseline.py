@@ -4,7 +4,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from engine.planning.baseline import baseline_year, missing_numbers, vanished
+from engine.planning.baseline import (
+    baseline_year,
+    check_complete,
+    missing_numbers,
+    numbers_of,
+    vanished,
+)
 from engine.sources.shards import Shard
 from schemas.errors import UsageError
 
@@ -22,10 +28,17 @@ def test_the_year_is_the_newest_there_is() -> None:
 
 
 def test_a_number_that_is_missing_is_named() -> None:
-    with pytest.raises(UsageError, match=r"3 files of year 26 up to 0005, 2 are missing.* 0002"):
-        baseline_year(nlm(26, 1, 3, 5))
-    assert missing_numbers([*nlm(26, 1, 3, 5), *nlm(25, 2, 4)], 26) == [2, 4]
-    assert missing_numbers(nlm(26, 1, 2), 26) == missing_numbers(nlm(26, 1), 27) == []
+    assert numbers_of([*nlm(26, 1, 3, 5), *nlm(25, 2, 4)], 26) == {1, 3, 5}
+    with pytest.raises(UsageError, match=r"year 26 up to 0005, 2 are neither .* the first 0002"):
+        check_complete([1, 3, 5], 26, None)
+    assert missing_numbers([]) == missing_numbers([1, 2]) == []
+
+
+def test_that_the_last_files_are_missing_shows_by_how_many_there_are() -> None:
+    check_complete([1, 2], 26, None)
+    with pytest.raises(UsageError, match=r"year 26 up to 0004, 2 are neither .* the first 0003"):
+        check_complete([1, 2], 26, 4)
+    assert missing_numbers([1, 2, 5], 4) == [3, 4]
 
 
 def test_other_files_are_no_baseline() -> None:

@@ -40,6 +40,8 @@ def intake(store: Store, tmp_path: Path) -> MakeIntake:
         put(store, Rewrite(made, [], NO_PMIDS))
 
     def make(files: dict[str, str], **options: Any) -> Intake:
+        if options.get("baseline"):
+            options = {"baseline_files": len(files)} | options
         folder = tmp_path / "in"
         folder.mkdir()
         for name, content in files.items():
@@ -83,19 +85,13 @@ def test_a_limit_that_leaves_nothing_removes(intake: MakeIntake) -> None:
     assert removed(intake(files, baseline=True, max_vanished=1, limit=3)) == [4, 5, 6, 7, 8]
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        xml(1, 2, 3).removesuffix("</PubmedArticleSet>"),
-        xml(1, 2, 3).replace("<PMID>2<", "<PMID>none<"),
-    ],
-    ids=["damaged", "rejected"],
-)
 def test_a_baseline_that_was_not_read_in_full_removes_nothing(
-    intake: MakeIntake, content: str, caplog: pytest.LogCaptureFixture
+    intake: MakeIntake, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert removed(intake({"pubmed26n0001.xml": content}, baseline=True, max_vanished=1)) == []
-    assert "it was not read in full" in caplog.text
+    content = xml(1, 2, 3).removesuffix("</PubmedArticleSet>")
+    given = intake({"pubmed26n0001.xml": content}, baseline=True, max_vanished=1)
+    assert removed(given) == [] and given.baseline == 0
+    assert "1 of its files were not read in full, the first 0001" in caplog.text
 
 
 def test_shards_are_brought_into_the_order_in_which_records_count(intake: MakeIntake) -> None:
@@ -105,3 +101,24 @@ def test_shards_are_brought_into_the_order_in_which_records_count(intake: MakeIn
     assert given.names == ["pubmed26n0001.xml", "pubmed26n0002.xml", "mine.xml"]
     assert given.scans["shard"].to_pylist() == [0, 1, 2]
     assert [mask.tolist() for mask in plan.wanted] == [[False], [False], [True]]
+
+
+def test_nothing_vanishes_while_it_is_not_known_how_many_files_there_are(
+    intake: MakeIntake,
+) -> None:
+    files = {"pubmed26n0001.xml": xml(1, 2, 3, 4)}
+    given = intake(files, baseline=True, max_vanished=1, baseline_files=None)
+    assert removed(given) == []
+    assert given.given_baseline is None and given.baseline == 0
+    (problem,) = given.problems
+    assert "how many files it has is not known; expected `baseline_files`" in problem
+
+
+def test_a_record_without_a_pmid_costs_itself(intake: MakeIntake) -> None:
+    odd = "<PubmedArticle><MedlineCitation><Article/></MedlineCitation></PubmedArticle>"
+    files = {"pubmed26n0001.xml": xml(1, 2, 3, 4, 5, 6, 7).replace("</PubmedArticleSet>", odd)}
+    files = {name: content + "</PubmedArticleSet>" for name, content in files.items()}
+    given = intake(files, baseline=True, max_vanished=0.1)
+    plan = given.plan("a")
+    assert len(plan.reports[0].rejected) == 1
+    assert (given.vanished(plan).tolist(), given.baseline) == ([8], 26)

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.planning.baseline import vanished
-from engine.planning.plan import Plan, make_plan
+from engine.planning import plan as module
+from engine.planning.plan import Plan, make_plan, no_keys
 from engine.planning.settled import settled_pmids
 from engine.sources.read import SCAN_SCHEMA
 from engine.tables.reading import KEY_COLUMNS
@@ -52,6 +53,15 @@ def scanned(shards: list[list[Key]]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=SCAN_SCHEMA)
 
 
+@pytest.fixture(params=[4_000_000, 1], ids=["at-once", "one-by-one"], autouse=True)
+def at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PMIDS_AT_ONCE", request.param)
+
+
+def plan_of(scans: pa.Table, keys: pa.Table | None, *args: Any, **options: Any) -> Plan:
+    return make_plan(scans, no_keys if keys is None else lambda pmids: keys, *args, **options)
+
+
 def stored_keys(rows: list[Stored]) -> pa.Table:
     columns = [
         pa.array([r.pmid for r in rows], pa.int64()),
@@ -87,7 +97,7 @@ _STORED = st.builds(
 def test_the_plan_is_what_the_rules_say(
     shards: list[list[Key]], stored: list[Stored], retry: set[str], limit: int | None
 ) -> None:
-    plan = make_plan(scanned(shards), stored_keys(stored), ANNOTATOR, retry, limit)
+    plan = plan_of(scanned(shards), stored_keys(stored), ANNOTATOR, retry, limit)
     winners: dict[int, tuple[int, int, int]] = {}
     for s, keys in enumerate(shards):
         for o, key in enumerate(keys):
@@ -115,17 +125,17 @@ def test_the_plan_is_what_the_rules_say(
 
 
 def test_without_a_table_all_winners_are_wanted() -> None:
-    plan = make_plan(scanned([[Key(1), Key(2)], [Key(1)]]), None, ANNOTATOR)
+    plan = plan_of(scanned([[Key(1), Key(2)], [Key(1)]]), None, ANNOTATOR)
     assert todo(plan) == [(0, 1), (1, 0)] and len(plan.present) == 0
 
 
 def test_shards_may_come_in_any_order() -> None:
     scans = scanned([[Key(1)], [Key(1), Key(2)]]).take([1, 0])
-    assert todo(make_plan(scans, None, ANNOTATOR)) == [(1, 0), (1, 1)]
+    assert todo(plan_of(scans, None, ANNOTATOR)) == [(1, 0), (1, 1)]
 
 
 def planned(shards: list[list[Key]], stored: list[Stored], **more: Any) -> dict[str, int]:
-    plan = make_plan(scanned(shards), stored_keys(stored), ANNOTATOR, **more)
+    plan = plan_of(scanned(shards), stored_keys(stored), ANNOTATOR, **more)
     return {state: count for state, count in plan.states.items() if count}
 
 
@@ -148,7 +158,7 @@ def test_changed_metadata_is_revised_not_annotated() -> None:
         digests = pa.array([0, digest], pa.int64())
         keys = keys.set_column(keys.schema.get_field_index("metadata_digest"), "metadata_digest",
                                digests)  # fmt: skip
-        plan = make_plan(scans, keys, ANNOTATOR)
+        plan = plan_of(scans, keys, ANNOTATOR)
         assert todo(plan) == [] and plan.settled == 2
         assert [mask.tolist() for mask in plan.revised] == [[False, True]]
 
@@ -156,7 +166,7 @@ def test_changed_metadata_is_revised_not_annotated() -> None:
 def test_a_deletion_comes_after_its_own_shard_and_before_the_next() -> None:
     rows = scanned([[Key(1), Key(2), Key(3)], [Key(2)]]).to_pylist()
     rows[0]["deleted"] = [1, 2, 4, 5]
-    plan = make_plan(
+    plan = plan_of(
         pa.Table.from_pylist(rows, SCAN_SCHEMA), stored_keys([Stored(1), Stored(5)]), ANNOTATOR
     )
     assert todo(plan) == [(0, 2), (1, 0)] and plan.gone.tolist() == [1, 5]
@@ -165,12 +175,12 @@ def test_a_deletion_comes_after_its_own_shard_and_before_the_next() -> None:
 
 def test_what_a_later_file_speaks_of_is_superseded() -> None:
     shards = [[Key(1), Key(2)], [Key(2), Key(3)], [Key(4), Key(5)]]
-    later = [(1, pa.array([1, 2, 9])), (2, pa.array([3, 4]))]
+    later = [(1, np.array([1, 2, 9])), (2, np.array([3, 4]))]
     assert planned(shards, [], later=later) == {"superseded": 2, "new": 3}
     assert planned(shards, [], outdated=2) == {"superseded": 3, "new": 2}
     rows = scanned(shards).to_pylist()
     rows[0]["deleted"] = [1]
-    plan = make_plan(
+    plan = plan_of(
         pa.Table.from_pylist(rows, SCAN_SCHEMA), stored_keys([Stored(1)]), ANNOTATOR, later=later
     )
     assert plan.gone.tolist() == []
@@ -189,7 +199,7 @@ def test_a_row_of_a_later_file_stays() -> None:
         keys = stored_keys(stored)
         sources = pa.array([source] * 3)
         keys = keys.set_column(keys.schema.get_field_index("source"), "source", sources)
-        assert todo(make_plan(scanned(shards), keys, ANNOTATOR, names=names)) == expected
+        assert todo(plan_of(scanned(shards), keys, ANNOTATOR, names=names)) == expected
 
 
 def test_what_a_baseline_no_longer_holds_vanishes_if_it_was_nlms() -> None:
@@ -205,7 +215,7 @@ def test_reports_name_place_and_reason() -> None:
         "rejected": [{"place": "record 2", "reason": "no PMID"}],
         "damage": {"place": "after record 2", "reason": "broken XML"},
     }
-    (report,) = make_plan(pa.Table.from_pylist([row], SCAN_SCHEMA), None, ANNOTATOR).reports
+    (report,) = plan_of(pa.Table.from_pylist([row], SCAN_SCHEMA), None, ANNOTATOR).reports
     assert (report.citations, report.deleted) == (1, 2)
     assert report.rejected == ["record 2: no PMID"]
     assert report.damage == "after record 2: broken XML"

@@ -7,8 +7,7 @@ import pytest
 from nlm_server import ALWAYS, Server, nlm_server, status
 
 from engine.mirror.copying import Mirror, Mirrored
-from engine.refresh.fetch import Fetched, current_shards, fetch, missing_of
-from engine.sources.shards import Shard
+from engine.refresh.fetch import Fetched, current_shards, fetch
 from schemas.configs.refresh import MirrorPart, RefreshConfig
 from schemas.errors import UsageError
 
@@ -35,8 +34,8 @@ def test_without_a_mirror_nothing_is_fetched() -> None:
 
 
 def test_a_whole_baseline_is_known_by_its_year(part: MirrorPart) -> None:
-    assert fetch(part) == Fetched(3, baseline=26)
-    assert fetch(part) == Fetched(0, baseline=26)
+    assert fetch(part) == Fetched(3, baseline=(26, 2))
+    assert fetch(part) == Fetched(0, baseline=(26, 2))
     updates = part.model_copy(update={"kinds": ["updates"]})
     assert fetch(updates) == Fetched(0, baseline=None)
 
@@ -83,12 +82,3 @@ def test_the_mirrors_folder_stands_for_sources_that_are_not_named(
     (tmp_path / "own.xml").touch()
     named = RefreshConfig(to="t", mirror=part, sources=[str(tmp_path / "own.xml")])
     assert [s.name for s in current_shards(named)] == ["own.xml"]
-
-
-def test_the_gaps_of_a_baseline_are_counted() -> None:
-    shards = [
-        Shard(n, n, "pubmed-xml") for n in ("pubmed26n0001.xml", "pubmed26n0004.xml", "a.xml")
-    ]
-    message = "the baseline of year 26 waits for 2 files, the first 0002"
-    assert missing_of(shards, 26) == message
-    assert missing_of(shards[:1], 26) is missing_of(shards, 25) is None

@@ -22,14 +22,9 @@ class Taken(Ledger):
     """A ledger of the given (name, MD5)s."""
 
     def __init__(self, *files: tuple[str, str], baseline: int | None = None):
-        self._files, self._baseline = files, baseline
-
-    @property
-    def baseline(self) -> int | None:
-        return self._baseline
-
-    def position(self, name: str, md5: str) -> int | None:
-        return self._files.index((name, md5)) if (name, md5) in self._files else None
+        self._numbers = {f"pubmark.file {name} {md5}": i for i, (name, md5) in enumerate(files, 1)}
+        if baseline is not None:
+            self._numbers["pubmark.baseline"] = baseline
 
 
 @pytest.fixture(autouse=True)
@@ -88,22 +83,22 @@ def test_a_mirrors_own_record_is_believed(tmp_path: Path, read: list[str]) -> No
     folder, known = tmp_path / "m", KnownFiles(Target(str(tmp_path / "m")), "updates")
     for name in ("pubmed26n0001.xml.gz", "pubmed26n0002.xml.gz"):
         write(folder, name, b"123")
-    known.add("pubmed26n0001.xml.gz", KnownFile(3, "of 1", ""))
-    known.add("pubmed26n0002.xml.gz", KnownFile(4, "of 2", ""))  # cut since, or another
+    known.add("pubmed26n0001.xml.gz", KnownFile(3, "md5-of-1", ""))
+    known.add("pubmed26n0002.xml.gz", KnownFile(4, "md5-of-2", ""))  # cut since, or another
     known.save()
     shards = find_shards([str(folder)])
-    taken = Taken(("pubmed26n0001.xml.gz", "of 1"), ("pubmed26n0002.xml.gz", "of 2"))
+    taken = Taken(("pubmed26n0001.xml.gz", "md5-of-1"), ("pubmed26n0002.xml.gz", "md5-of-2"))
     assert names(pending(shards, taken, str(folder))) == ["pubmed26n0002.xml.gz"]
     assert read == ["pubmed26n0002.xml.gz"]
 
 
 def test_a_record_is_not_believed_of_files_elsewhere(tmp_path: Path, read: list[str]) -> None:
     known = KnownFiles(Target(str(tmp_path / "m")), "updates")
-    known.add("pubmed26n0001.xml.gz", KnownFile(3, "of 1", ""))
+    known.add("pubmed26n0001.xml.gz", KnownFile(3, "md5-of-1", ""))
     (tmp_path / "m").mkdir()
     known.save()
     write(tmp_path / "m2", "pubmed26n0001.xml.gz", b"123")
     shards = find_shards([str(tmp_path / "m2")])
-    taken = Taken(("pubmed26n0001.xml.gz", "of 1"))
+    taken = Taken(("pubmed26n0001.xml.gz", "md5-of-1"))
     assert pending(shards, taken, str(tmp_path / "m")) == shards
     assert read == ["pubmed26n0001.xml.gz"]

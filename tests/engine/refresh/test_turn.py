@@ -45,21 +45,22 @@ def test_what_was_fetched_before_an_interrupt_is_told(
     assert (turn._result.fetched, turn._result.problems) == (2, ["mirror a: HTTP 404"])
 
 
-def test_a_new_baseline_counts_once_it_has_no_gap(turn: Turn, tmp_path: Path) -> None:
+def test_a_new_baseline_counts_once_all_its_files_are_there(turn: Turn, tmp_path: Path) -> None:
     ledger = Ledger(turn._store, None)
     files(tmp_path, "pubmed25n0001.xml", "pubmed26n0001.xml", "pubmed26n0003.xml", "a.xml")
-    shards, is_baseline = turn._new_shards(ledger, 26)
-    assert (len(shards), is_baseline) == (4, False)
+    shards, baseline_files = turn._new_shards(ledger, (26, 3))
+    assert (len(shards), baseline_files) == (4, None)
     assert turn._result.problems == ["the baseline of year 26 waits for 1 files, the first 0002"]
     files(tmp_path, "pubmed26n0002.xml")
-    shards, is_baseline = turn._new_shards(ledger, 26)
-    assert is_baseline and [s.name for s in shards] == [
+    shards, baseline_files = turn._new_shards(ledger, (26, 3))
+    assert baseline_files == 3 and [s.name for s in shards] == [
         "pubmed26n0001.xml", "pubmed26n0002.xml", "pubmed26n0003.xml", "a.xml"
     ]  # fmt: skip
-    assert turn._new_shards(ledger, None)[1] is False
+    assert turn._new_shards(ledger, None)[1] is None
+    assert turn._new_shards(ledger, (26, 4))[1] is None  # the last file is not there yet
     turn._config = turn._config.model_copy(update={"baseline": False})
-    shards, is_baseline = turn._new_shards(ledger, 26)
-    assert (len(shards), is_baseline) == (5, False)
+    shards, baseline_files = turn._new_shards(ledger, (26, 3))
+    assert (len(shards), baseline_files) == (5, None)
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_staged_rows_that_were_placed_before_the_crash_are_not_placed_again(
     def known(stored: pa.Table, rows: pa.Table) -> pa.Array:  # a ledger that knows of the deletion
         return rows["pmid"].combine_chunks()
 
-    assert committer(store, [], "next", superseded=known).place_staged() == 0
+    assert committer(store, [], "next", staged_late=known).place_staged() == 0
     assert 0 not in texts(store) and store.load().version() == version
 
 
