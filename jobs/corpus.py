@@ -1,5 +1,6 @@
 """``pubmark corpus import``: annotated corpora as examples, for tuning and for scoring."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -8,6 +9,8 @@ from typing import Any
 from engine.corpora.examples import Counts
 from engine.corpora.importer import Corpus, Imported, import_corpora
 from schemas.configs.corpus import CorpusImportConfig
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +28,24 @@ class CorpusImportResult:
                 "annotated_types": i.annotated_types,
                 "counts": {split: _plain(counts) for split, counts in i.counts.items()},
                 "paths": i.paths,
+                "without_examples": i.without_examples,
             }
             for i in self.imported
         ]
+
+    def exit_code(self) -> int:
+        """0, or 3 if nothing of one of the files became an example."""
+        return 3 if any(i.without_examples for i in self.imported) else 0
 
 
 def run(config: CorpusImportConfig) -> CorpusImportResult:
     """Import all corpora of ``config``.
 
+    A file of which nothing became an example, though its corpus has others, is logged.
+
     Raises:
         UsageError: if a file cannot be read or is not of its format, if a corpus is empty or has an
-            unknown type, or if a target exists already.
+            unknown type, if nothing of it became an example, or if a target exists already.
     """
     corpora = [
         Corpus(
@@ -51,7 +61,11 @@ def run(config: CorpusImportConfig) -> CorpusImportResult:
         )
         for c in config.corpora
     ]
-    return CorpusImportResult(import_corpora(corpora, config.to, config.force))
+    result = CorpusImportResult(import_corpora(corpora, config.to, config.force))
+    for imported in result.imported:
+        for told in imported.without_examples:
+            logger.warning("corpus %s, no %s of %s", imported.corpus, imported.unit, told)
+    return result
 
 
 def describe(result: CorpusImportResult) -> str:

@@ -18,8 +18,8 @@ from engine.runs.figures import Reporter
 from engine.runs.interrupts import Interrupts
 from engine.runs.result import too_many_failed
 from engine.scoring.few_shot import draw_all_shots, few_shot_checkpoint
-from engine.scoring.gold import GoldText, read_gold, types_in_common
-from engine.scoring.pairs import read_pairs, score_pairs
+from engine.scoring.gold import GoldText, read_gold, types_in_common, with_names
+from engine.scoring.pairs import read_pairs, score_pairs, unmatched_types
 from engine.scoring.predict import evaluate
 from engine.scoring.report import COLUMNS, cells, jsonable
 from engine.scoring.report import to_markdown as scores_to_markdown
@@ -111,6 +111,8 @@ def _score_files(config: EvaluateConfig, gold: str, predictions: str) -> Evaluat
         if documents:
             logger.warning("no %s %d documents, such as %s", what, len(documents), documents[0])
     tally = score_pairs(pairs, config.entity_types)
+    for told in unmatched_types(pairs, config.entity_types):
+        logger.warning("%s", told)
     return EvaluateResult(
         of=predictions,
         texts=len(pairs.pairs),
@@ -174,6 +176,7 @@ def _few_shot_annotator(
         task = load_checkpoint(EMBEDDED).manifest.task
     task = task.only(config.entity_types or types_in_common(gold, task))
     examples = read_gold(config.corpora, "train") if config.few_shot else []
+    examples = with_names(examples, task.entity_types)
     shots = draw_all_shots(task, examples, gold, config.few_shot or 0, config.seed)
     checkpoint = few_shot_checkpoint(config.checkpoint, task, shots)
     return annotator_of(stack.enter_context(checkpoint).ref, config.entity_types)

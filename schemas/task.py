@@ -76,7 +76,8 @@ class Task(Strict):
         return [names] if self.ask == "all" else [(name,) for name in names]
 
     def only(self, names: list[str]) -> Self:
-        """The same task with only some of its entity types, in the task's own order.
+        """The same task with only some of its entity types, in the task's own order and by its own
+        names: those given may differ from them in case.
 
         Raises:
             ValueError: if ``names`` is empty or has a name that the task does not have. The message
@@ -84,11 +85,13 @@ class Task(Strict):
         """
         if not names:
             raise ValueError(f"no entity type; valid: {', '.join(self.entity_types)}")
-        if unknown := [n for n in names if n not in self.entity_types]:
+        own = {n.casefold(): n for n in reversed(self.entity_types)}
+        asked = [n if n in self.entity_types else own.get(n.casefold(), n) for n in names]
+        if unknown := [n for n in asked if n not in self.entity_types]:
             raise ValueError(
                 f"unknown entity type {', '.join(unknown)}; valid: {', '.join(self.entity_types)}"
             )
-        kept = {n: t for n, t in self.entity_types.items() if n in names}
+        kept = {n: t for n, t in self.entity_types.items() if n in asked}
         return self.model_copy(update={"entity_types": kept})
 
     def pieces(self, names: Sequence[str]) -> tuple[str, str]:

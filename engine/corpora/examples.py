@@ -35,7 +35,8 @@ UNKNOWN = "unknown"
 
 
 class Example(NamedTuple):
-    """A row of EXAMPLES_SCHEMA, with its mentions as spans."""
+    """A row of EXAMPLES_SCHEMA, with its mentions as spans. ``item`` is the number of the text that
+    it was made of, from 0."""
 
     split: str
     document: str
@@ -45,13 +46,15 @@ class Example(NamedTuple):
     title_length: int | None
     mentions: list[TypedSpan]
     form: Form
+    item: int
 
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
     """A fault, and the text of the unit that has it, null if there is no text.
 
-    ``place`` is where in the file, ``reason`` a key of ``REASONS``, ``found`` what was found.
+    ``place`` is where in the file, ``reason`` a key of ``REASONS``, ``found`` what was found,
+    ``item`` the number of the text, from 0.
     ``kept``: the unit is an example nevertheless, since it is of a test split and its gold is only
     in doubt.
     """
@@ -64,6 +67,7 @@ class Quarantined:
     found: str
     text: str | None
     kept: bool
+    item: int
 
 
 @dataclass(slots=True)
@@ -94,11 +98,15 @@ class Counts:
 
 @dataclass(slots=True)
 class Built:
-    """Examples and faults of one corpus, in the corpus's order, and counts by split."""
+    """Examples and faults of one corpus, in the corpus's order, and counts by split.
+
+    ``represented`` are the numbers of the texts that became an example, or repeat one that did.
+    """
 
     examples: list[Example] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
     counts: dict[str, Counts] = field(default_factory=dict)
+    represented: set[int] = field(default_factory=set)
 
 
 def build_examples(
@@ -115,10 +123,12 @@ def build_examples(
     """
     built = Built()
     parts: Counter[str] = Counter()
-    for split, item in annotated:
+    for number, (split, item) in enumerate(annotated):
         counts = built.counts.setdefault(split, Counts())
         if isinstance(item, Fault):
-            row = Quarantined(split, None, None, item.place, item.reason, item.found, None, False)
+            row = Quarantined(
+                split, None, None, item.place, item.reason, item.found, None, False, number
+            )
             built.quarantined.append(row)
             counts.quarantined_units += 1
             continue
@@ -131,7 +141,7 @@ def build_examples(
             title_length = item.title_length if unit == item.unit == "citation" else None
             part = parts[item.document]
             example = Example(
-                split, item.document, part, item.pmid, text, title_length, inside, item.form
+                split, item.document, part, item.pmid, text, title_length, inside, item.form, number
             )
             parts[item.document] += 1
             kept = not any(f.fatal or split != "test" for f in faults)
@@ -144,6 +154,7 @@ def build_examples(
     _judge_repeated(built)
     for example in built.examples:
         counts = built.counts[example.split]
+        built.represented.add(example.item)
         counts.examples += 1
         counts.with_mentions += bool(example.mentions)
         counts.mentions.update(m.entity_type for m in example.mentions)
@@ -250,6 +261,8 @@ def _judge_repeated(built: Built) -> None:
                 out.add(id(example))
                 built.counts[example.split].lost += len(example.mentions)
                 built.counts[example.split].quarantined_units += 1
+                if not contradicted:
+                    built.represented.add(example.item)
     built.examples = [e for e in built.examples if id(e) not in out]
 
 
@@ -263,4 +276,5 @@ def _quarantine(example: Example, fault: Fault, kept: bool) -> Quarantined:
         fault.found,
         example.text,
         kept,
+        example.item,
     )

@@ -1,7 +1,8 @@
 """Corpora to Parquet files of examples.
 
 Enters: which files make up which corpora. Leaves: per corpus and unit, ``NAME.UNITs.parquet``
-(EXAMPLES_SCHEMA), ``NAME.UNITs.quarantine.jsonl``, and counts. Left to others: formats
+(EXAMPLES_SCHEMA), ``NAME.UNITs.quarantine.jsonl``, and counts. Nothing is written if a corpus has
+no example at all. Left to others: formats
 (:mod:`engine.corpora.formats.read`), and what is quarantined (:mod:`engine.corpora.examples`).
 """
 
@@ -14,14 +15,22 @@ from typing import Literal
 
 import pyarrow.parquet as pq
 
-from engine.corpora.examples import UNKNOWN, Counts, Unit, build_examples, to_table
-from engine.corpora.formats.read import read_corpus
+from engine.corpora.examples import (
+    UNKNOWN,
+    Built,
+    Counts,
+    Quarantined,
+    Unit,
+    build_examples,
+    to_table,
+)
+from engine.corpora.formats.read import read_files
 from engine.corpora.formats.texts import AnnotatedText, Fault
 from engine.corpora.provenance import find_documents
 from engine.corpora.splits import choose_split, is_dev, key_of_lines
 from engine.corpora.types import parse_type_map
 from engine.storage.whole_file import open_target
-from schemas.errors import UsageError
+from schemas.errors import Faults, UsageError
 
 DEV_SHARE = 0.1
 """The share of a train file's documents that become the dev split by hash."""
@@ -53,19 +62,23 @@ class Corpus:
 @dataclass(slots=True)
 class Imported:
     """One imported corpus in one unit: counts by split, and the ``paths`` of its examples and of
-    its quarantined units."""
+    its quarantined units. ``without_examples`` are its files of which nothing became an example,
+    each with what was found."""
 
     corpus: str
     unit: Unit
     annotated_types: list[str]
     counts: dict[str, Counts]
     paths: tuple[str, str]
+    without_examples: list[str]
 
 
 @dataclass(slots=True)
 class _Read:
     corpus: Corpus
     items: list[tuple[str, AnnotatedText | Fault]] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    """For each of ``items``, its file."""
     pmids: list[set[int]] = field(default_factory=list)
     """For each of ``items``, the PMIDs of the documents that it may be from."""
 
@@ -75,8 +88,8 @@ def import_corpora(corpora: Sequence[Corpus], to: str, force: bool = False) -> l
 
     Raises:
         UsageError: if a file cannot be opened or is not of its format, if a corpus holds no text
-            or an unknown type, or if a target exists and ``force`` is not set. Corpora that were
-            written before the error stay.
+            or an unknown type, if nothing of it became an example, or if a target exists and
+            ``force`` is not set. Nothing is written then.
     """
     names = [c.name for c in corpora]
     for name in names:
@@ -89,33 +102,43 @@ def import_corpora(corpora: Sequence[Corpus], to: str, force: bool = False) -> l
         for unit in corpus.units:
             if not force and (taken := [p for p in _paths(corpus, unit, to) if p.exists()]):
                 raise UsageError(f"target {taken[0]}: exists; --force replaces it")
-    reads = {c.name: _Read(c, _read_files(c)) for c in corpora}
+    reads = {c.name: _read(c) for c in corpora}
     for read in reads.values():
         _find_pmids(read, reads)
     dev_pmids = _find_dev(reads)
+    made = [_build(read, unit, dev_pmids) for read in reads.values() for unit in read.corpus.units]
+    faults = Faults()
+    for one in made:
+        if not one.built.examples:
+            faults.add(
+                f"corpus {one.corpus.name}: no {one.unit} of it became an example:\n  "
+                + "\n  ".join(one.without_examples)
+            )
+    faults.raise_any()
     try:
         Path(to).mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise UsageError(f"target {to}: cannot be made: {e}") from e
-    return [
-        _write(read, unit, dev_pmids, to, force)
-        for read in reads.values()
-        for unit in read.corpus.units
-    ]
+    return [_write(one, to, force) for one in made]
 
 
-def _read_files(corpus: Corpus) -> list[tuple[str, AnnotatedText | Fault]]:
-    items: list[tuple[str, AnnotatedText | Fault]] = []
+def _read(corpus: Corpus) -> _Read:
+    read = _Read(corpus)
     for split, files in corpus.files.items():
         for file in files:
-            read = list(read_corpus(file, corpus.format, corpus.tokenised))
-            if not any(isinstance(item, AnnotatedText) for item in read):
-                first = next((i for i in read if isinstance(i, Fault)), None)
+            first = None
+            empty = True
+            for name, item in read_files(file, corpus.format, corpus.tokenised):
+                if isinstance(item, AnnotatedText):
+                    empty = False
+                elif first is None:
+                    first = item
+                read.items.append((split, _within_file(item, name)))
+                read.files.append(f"{split} file {file}" + f", {name}" * (name != Path(file).name))
+            if empty:
                 why = f": {first.place}: {first.reason}: {first.found:.120}" if first else ""
                 raise UsageError(f"corpus {corpus.name}, {file}: holds no text{why}")
-            name = Path(file).name
-            items += [(split, _within_file(item, name)) for item in read]
-    return items
+    return read
 
 
 def _within_file(item: AnnotatedText | Fault, name: str) -> AnnotatedText | Fault:
@@ -180,19 +203,55 @@ def _paths(corpus: Corpus, unit: Unit, to: str) -> tuple[Path, Path]:
     return Path(to) / f"{stem}.parquet", Path(to) / f"{stem}.quarantine.jsonl"
 
 
-def _write(read: _Read, unit: Unit, dev_pmids: set[int], to: str, force: bool) -> Imported:
-    corpus = read.corpus
-    types = parse_type_map(corpus.types)
+@dataclass(frozen=True, slots=True)
+class _Made:
+    corpus: Corpus
+    unit: Unit
+    annotated_types: list[str]
+    built: Built
+    without_examples: list[str]
+
+
+def _build(read: _Read, unit: Unit, dev_pmids: set[int]) -> _Made:
+    types = parse_type_map(read.corpus.types)
     built = build_examples(_with_splits(read, dev_pmids), types, unit)
+    return _Made(read.corpus, unit, types.annotated, built, _without_examples(read, built))
+
+
+def _without_examples(read: _Read, built: Built) -> list[str]:
+    """The files of which nothing became an example, or repeats one, each with its first fault."""
+    texts = Counter(read.files)
+    for number in built.represented:
+        texts.pop(read.files[number], None)
+    faults: dict[str, list[Quarantined]] = {file: [] for file in texts}
+    for row in built.quarantined:
+        if (file := read.files[row.item]) in faults:
+            faults[file].append(row)
+    told = []
+    for file, rows in faults.items():
+        reasons = Counter(row.reason for row in rows)
+        counted = ", ".join(f"{reason} {n:,}" for reason, n in sorted(reasons.items()))
+        first = f"{rows[0].place}: {rows[0].reason}: {rows[0].found:.120}"
+        size = f"{texts[file]:,} text{'' if texts[file] == 1 else 's'}"
+        told.append(f"{file}: all of {size} set aside ({counted}), first {first}")
+    return told
+
+
+def _write(made: _Made, to: str, force: bool) -> Imported:
+    corpus, unit, built = made.corpus, made.unit, made.built
     examples, quarantine = _paths(corpus, unit, to)
-    table = to_table(built.examples, corpus.name, unit, types.annotated)
+    table = to_table(built.examples, corpus.name, unit, made.annotated_types)
     with open_target(str(examples), force) as out:
         pq.write_table(table, out, compression="zstd")
     with open_target(str(quarantine), force) as out:
         for row in built.quarantined:
-            out.write(json.dumps({"corpus": corpus.name} | asdict(row)).encode() + b"\n")
+            values = {"corpus": corpus.name} | asdict(row)
+            del values["item"]
+            out.write(json.dumps(values).encode() + b"\n")
     paths = (str(examples), str(quarantine))
-    return Imported(corpus.name, unit, types.annotated, built.counts, paths)
+    return Imported(
+        corpus.name, unit, made.annotated_types, built.counts, paths, made.without_examples
+    )
 
 
 def _with_splits(read: _Read, dev_pmids: set[int]) -> list[tuple[str, AnnotatedText | Fault]]:

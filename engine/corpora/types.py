@@ -11,7 +11,10 @@ The figures in ``why`` are from bench/corpora.py over ../shared/data; docs/corpo
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from schemas.errors import UsageError
+import yaml
+
+from schemas.configs.load import parse_yaml
+from schemas.errors import UsageError, reason
 
 UNTYPED = "mark"
 """The one type of formats that name no types: ``<mark>`` text, and tags without a type."""
@@ -118,7 +121,8 @@ def parse_type_map(value: str | Mapping[str, str | None] | None) -> TypeMap:
     """The type map that a user gives.
 
     That is a mapping, the name of a corpus of CORPUS_TYPES, or text such as ``Own=ours,Other=``,
-    which leaves mentions of ``Other`` out.
+    which leaves mentions of ``Other`` out. Names with a comma or ``=`` are written as in YAML:
+    ``{"Cell, line": cell_line, Other: null}``.
 
     Raises:
         UsageError: if it is none of these.
@@ -129,6 +133,8 @@ def parse_type_map(value: str | Mapping[str, str | None] | None) -> TypeMap:
         return TypeMap(str(dict(value)), value)
     if value in CORPUS_TYPES:
         return TypeMap(value, {own: t.ours for own, t in CORPUS_TYPES[value].items()})
+    if value.lstrip().startswith("{"):
+        return TypeMap(value, _parse_yaml_map(value))
     mapping: dict[str, str | None] = {}
     for pair in value.split(","):
         own, equals, ours = (p.strip() for p in pair.partition("="))
@@ -139,3 +145,16 @@ def parse_type_map(value: str | Mapping[str, str | None] | None) -> TypeMap:
             )
         mapping[own] = ours or None
     return TypeMap(value, mapping)
+
+
+def _parse_yaml_map(value: str) -> dict[str, str | None]:
+    try:
+        mapping = parse_yaml(value)
+    except yaml.YAMLError as e:
+        raise UsageError(f"types {value!r}: is no YAML: {reason(e)}") from e
+    names: dict[str, str | None] = {}
+    for own, ours in mapping.items() if isinstance(mapping, dict) else [(None, None)]:
+        if not isinstance(own, str) or not isinstance(ours, str | None):
+            raise UsageError(f"types {value!r}: expected names, each with a name or null")
+        names[own] = ours or None
+    return names

@@ -126,15 +126,20 @@ def question(annotator: str, against: str | None, asked: dict[str, Any]) -> str:
 
 
 def judge(comparison: Comparison, limits: GateLimits) -> list[str]:
-    """The reasons, with numbers, why the new annotator may not take over; none if it may."""
+    """The reasons, with numbers, why the new annotator may not take over; none if it may.
+
+    What is not a number is no evidence for it: each limit must be kept, not merely not broken.
+    """
     reasons = []
     new, old = comparison.new, comparison.old
-    f1 = new.f1(None)
-    if f1 is not None and f1 < limits.min_f1:
-        reasons.append(f"F1 on gold {f1:.4f}, at least {limits.min_f1:.4f} is asked for")
+    total = next((s for s in new.scores if s.entity_type is None), None)
+    if total is not None and not total.gold and limits.min_f1 > 0:
+        reasons.append(f"gold has no mention, F1 of at least {limits.min_f1:.4f} is asked for")
+    elif total is not None and not total.f1 >= limits.min_f1:
+        reasons.append(f"F1 on gold {total.f1:.4f}, at least {limits.min_f1:.4f} is asked for")
     for score in new.scores:
         former = old.f1(score.entity_type) if old else None
-        if former is not None and former - score.f1 > limits.max_f1_drop:
+        if former is not None and not former - score.f1 <= limits.max_f1_drop:
             kind = score.entity_type or "all types"
             reasons.append(
                 f"{kind}: F1 on gold falls from {former:.4f} to {score.f1:.4f}, by more than "
@@ -145,7 +150,7 @@ def judge(comparison: Comparison, limits: GateLimits) -> list[str]:
             continue
         for what in ("lost", "added", "moved"):
             share, limit = row.beyond_noise(what), getattr(limits, f"max_{what}")
-            if share > limit:
+            if not share <= limit:
                 noise = getattr(row.noise, what) if row.noise else 0
                 reasons.append(
                     f"{row.entity_type or 'all types'}: {getattr(row.change, what):,} of "

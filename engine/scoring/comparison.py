@@ -129,8 +129,11 @@ class Side:
     scores: tuple[GoldScore, ...] = ()
 
     def f1(self, entity_type: str | None) -> float | None:
-        """F1 of an entity type (None: all types); None where it was not scored."""
-        return next((s.f1 for s in self.scores if s.entity_type == entity_type), None)
+        """F1 of an entity type (None: all types), in whatever case its name is; None where it was
+        not scored."""
+        named = [(s.entity_type and s.entity_type.casefold(), s.f1) for s in self.scores]
+        wanted = entity_type and entity_type.casefold()
+        return next((f1 for name, f1 in named if name == wanted), None)
 
 
 @dataclass(frozen=True, slots=True)

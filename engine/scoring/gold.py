@@ -4,14 +4,15 @@ Enters: files of EXAMPLES_SCHEMA. Leaves: the examples of one split, checked, an
 texts. Left to others: annotating them, and scoring.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from engine.scoring.types import spell, spellings
 from engine.sources.shards import find_shards, open_shard
 from schemas.citation import Citation, citations_to_batch
 from schemas.errors import UsageError
@@ -68,6 +69,24 @@ def read_gold(sources: Sequence[str], split: str, limit: int | None = None) -> l
     return texts
 
 
+def with_names(texts: Iterable[GoldText], names: Iterable[str]) -> list[GoldText]:
+    """The texts, with the types that differ from one of ``names`` in case only by that name."""
+    exact = set(names)
+    chosen = spellings(exact)
+
+    def named(kind: str) -> str:
+        return kind if kind in exact else spell(kind, chosen)
+
+    return [
+        replace(
+            text,
+            mentions=[m._replace(entity_type=named(m.entity_type)) for m in text.mentions],
+            annotated_types=frozenset(map(named, text.annotated_types)),
+        )
+        for text in texts
+    ]
+
+
 def types_in_common(texts: Sequence[GoldText], task: Task) -> list[str]:
     """The entity types of a task, in its order, that at least one text is annotated with.
 
@@ -75,7 +94,8 @@ def types_in_common(texts: Sequence[GoldText], task: Task) -> list[str]:
         UsageError: if there is none.
     """
     annotated = set[str]().union(*(t.annotated_types for t in texts))
-    if common := [name for name in task.entity_types if name in annotated]:
+    marked = {name.casefold() for name in annotated}
+    if common := [name for name in task.entity_types if name.casefold() in marked]:
         return common
     raise UsageError(
         f"gold has {', '.join(sorted(annotated))}, the task asks for "

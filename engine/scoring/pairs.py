@@ -8,7 +8,7 @@ The texts of both files must be the same: offsets into another text, or tags of 
 give scores that mean nothing.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -16,6 +16,7 @@ from pathlib import PurePath
 from engine.corpora.formats.read import FORMATS, first_line, read_corpus, tell_format
 from engine.corpora.formats.texts import AnnotatedText, Fault
 from engine.scoring.scores import Tally
+from engine.scoring.types import alike, spell, spellings
 from schemas.errors import UsageError
 from schemas.spans import TypedSpan
 
@@ -70,23 +71,68 @@ def score_pairs(pairs: Pairs, entity_types: Collection[str] | None = None) -> Ta
     """The counts of all pairs, with the gold file's name as the corpus.
 
     A bare file does not declare which types it annotates. So every type that either file has is
-    scored, as conlleval does it; ``entity_types`` narrows them.
+    scored, as conlleval does it; ``entity_types`` narrows them. Types that differ in case only are
+    one, by the name that gold gives it.
 
     Raises:
         UsageError: if one of ``entity_types`` is in neither file.
     """
-    types = {m.entity_type for pair in pairs.pairs for m in (*pair.gold, *pair.predicted)}
+    counts = _types(pairs)
+    types = {name for by_type in counts for name in by_type}
     if entity_types is not None:
-        if unknown := [t for t in entity_types if t not in types]:
+        chosen = spellings(types)
+        asked = [spell(name, chosen) for name in entity_types]
+        if unknown := [t for t in asked if t not in types]:
             raise UsageError(
                 f"unknown entity type {', '.join(unknown)}; {pairs.gold} and {pairs.predictions} "
                 f"have {', '.join(sorted(types)) or 'none'}"
             )
-        types &= set(entity_types)
+        types &= set(asked)
     tally = Tally()
+    chosen = _spelling(pairs)
     for pair in pairs.pairs:
-        tally.add(PurePath(pairs.gold).name, pair.document, pair.gold, pair.predicted, types)
+        gold, predicted = (_spelled(m, chosen) for m in (pair.gold, pair.predicted))
+        tally.add(PurePath(pairs.gold).name, pair.document, gold, predicted, types)
     return tally
+
+
+def unmatched_types(pairs: Pairs, entity_types: Collection[str] | None = None) -> list[str]:
+    """In words, the types of either file that the other has no mention of; ``entity_types`` narrows
+    them. None of these can be right, so that a name written otherwise would score 0 unnoticed."""
+    by_gold, by_predictions = _types(pairs)
+    asked = None if entity_types is None else {name.casefold() for name in entity_types}
+    told = []
+    for file, own, other, others in (
+        (pairs.gold, by_gold, pairs.predictions, by_predictions),
+        (pairs.predictions, by_predictions, pairs.gold, by_gold),
+    ):
+        lone = {t: n for t, n in sorted(own.items()) if t not in others}
+        for name, count in lone.items():
+            if asked is not None and name.casefold() not in asked:
+                continue
+            near = alike(name, (o for o in others if o not in own))
+            hint = f"; is it {near} there?" if near else ""
+            mentions = f"{count:,} mention{'' if count == 1 else 's'}"
+            told.append(f"type {name} has {mentions} in {file} and none in {other}{hint}")
+    return told
+
+
+def _types(pairs: Pairs) -> tuple[Counter[str], Counter[str]]:
+    """How many mentions of each type gold and predictions have."""
+    chosen = _spelling(pairs)
+    gold = (m.entity_type for p in pairs.pairs for m in _spelled(p.gold, chosen))
+    predicted = (m.entity_type for p in pairs.pairs for m in _spelled(p.predicted, chosen))
+    return Counter(gold), Counter(predicted)
+
+
+def _spelling(pairs: Pairs) -> dict[str, str]:
+    """The name that stands for each type: gold's, or the predictions' where gold lacks the type."""
+    gold = spellings(m.entity_type for p in pairs.pairs for m in p.gold)
+    return spellings(m.entity_type for p in pairs.pairs for m in p.predicted) | gold
+
+
+def _spelled(mentions: Collection[TypedSpan], chosen: dict[str, str]) -> list[TypedSpan]:
+    return [m._replace(entity_type=spell(m.entity_type, chosen)) for m in mentions]
 
 
 def _tell_format(file: str) -> str:

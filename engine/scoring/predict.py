@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from engine.runs import datasets, pipeline
 from engine.runs.figures import Figures, Reporter
-from engine.scoring.gold import GoldText, to_citations
+from engine.scoring.gold import GoldText, to_citations, with_names
 from engine.scoring.scores import Tally
 from engine.steps.annotator import Annotator
 from schemas.configs.options import EngineOptions
@@ -122,10 +122,13 @@ def evaluate(
 ) -> Evaluation:
     """Annotate gold texts and count the predictions; each text that fails is logged.
 
+    Types that differ in case only are the same: the annotator's names count.
+
     Raises:
         JobError: if a text did not come back.
         ray.exceptions.RayError: if the engines failed.
     """
+    gold = with_names(gold, annotator.task.entity_types)
     asked = asked_types(gold, annotator.task)
     predicted = predict(gold_texts(gold, asked, annotator.task), annotator, options, reporter)
     for i, error in predicted.errors.items():

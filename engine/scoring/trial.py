@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from engine.runs.figures import Reporter
 from engine.scoring.comparison import Comparison, GoldScore, Mentions, Side, compare
-from engine.scoring.gold import GoldText
+from engine.scoring.gold import GoldText, with_names
 from engine.scoring.predict import (
     Predicted,
     Texts,
@@ -107,6 +107,7 @@ def _run(
     numbered = citations.select(CITATION_SCHEMA.names).set_column(
         0, CITATION_SCHEMA.field("pmid"), numbers
     )
+    gold = with_names(gold, annotator.task.entity_types)
     texts = gold_texts(gold, asked_types(gold, annotator.task), annotator.task)
     return predict([*texts, Texts(numbered, annotator.task)], annotator, options, reporter)
 
@@ -123,6 +124,7 @@ def _stored(citations: pa.Table) -> Mentions:
 def _side(annotator: Annotator, predicted: Predicted, gold: Sequence[GoldText]) -> Side:
     scores = []
     if gold:
+        gold = with_names(gold, annotator.task.entity_types)
         asked = asked_types(gold, annotator.task)
         for row in score_gold(gold, asked, predicted.mentions).rows():
             if row.corpus is not None and len({t.corpus for t in gold}) > 1:

@@ -210,11 +210,17 @@ def _align(
 
 
 def _score(decoded: Decoded, logprobs: Sequence[float], *markers: Span) -> float:
-    """The lowest probability of the tokens that share a character with one of the markers."""
+    """The lowest probability of the tokens that share a character with one of the markers.
+
+    Raises:
+        ValueError: if one of them is not a number, as from weights that overflow.
+    """
     lowest = 0.0
     start = 0
     for end, logprob in zip(decoded.ends, logprobs, strict=True):
         if any(start < m.end and m.start < end for m in markers):
+            if math.isnan(logprob):  # min() would pass over it, and the score would be 1
+                raise ValueError("the model gives a marker a probability that is not a number")
             lowest = min(lowest, logprob)
         start = end
     return math.exp(lowest)

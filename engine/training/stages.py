@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from engine.checkpoints.load import digest_weights
 from engine.checkpoints.tokenizer import load_tokenizer
-from engine.scoring.gold import GoldText, read_gold
+from engine.scoring.gold import GoldText, read_gold, with_names
 from engine.training.data.encode import EncodeExamples, EncodeTexts
 from engine.training.data.material import (
     Prepared,
@@ -71,7 +71,7 @@ def dev_texts(config: FinetuneConfig) -> list[GoldText]:
     if not config.dev_examples or "dev" in config.tuning.splits:
         return []
     try:
-        texts = read_gold(config.tuning.examples, "dev")
+        texts = with_names(read_gold(config.tuning.examples, "dev"), config.task.entity_types)
     except UsageError:
         logger.warning("no example of the dev split: nothing is scored on the way")
         return []

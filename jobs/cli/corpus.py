@@ -58,6 +58,9 @@ def corpus_import(
     Each corpus becomes NAME.UNITs.parquet. What is damaged goes, with place and reason, to
     NAME.UNITs.quarantine.jsonl, and is counted. Several corpora with their splits: --config.
 
+    Exit codes: 0 done; 2 wrong usage, or nothing of a corpus became an example, and nothing is
+    written; 3 done, but nothing of one of the files became an example.
+
     Examples:
 
         pubmark corpus import train.pubtator.gz --corpus Mine --types Disease=disease --to examples
@@ -70,3 +73,4 @@ def corpus_import(
 
     result = run(settings)
     output.result(result.summary(), describe(result))
+    raise typer.Exit(result.exit_code())

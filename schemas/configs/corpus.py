@@ -23,8 +23,9 @@ class CorpusSource(Strict):
     )
     types: str | dict[str, str | None] | None = Field(
         None,
-        description="The corpus's entity types to ours, as Own=ours,Other= (left out), or a corpus "
-        "whose mapping is built in. If not given, each becomes itself in lower case.",
+        description="The corpus's entity types to ours, as Own=ours,Other= (left out), or as a "
+        "YAML mapping if a name has a comma; or a corpus whose mapping is built in. If not given, "
+        "each becomes itself in lower case.",
     )
     units: list[Literal["sentence", "citation"]] = Field(
         ["sentence"], min_length=1, description="What an example is; each unit makes its own files."

@@ -104,6 +104,56 @@ def test_wrong_usage_is_2(
         assert not list((tmp_path).glob("to/*"))
 
 
+def test_nothing_of_a_corpus_is_2_and_nothing_of_a_file_is_3(corpus: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.conll"
+    bad.write_text("Gout\nhurts\n")
+    code, out, err = run(bad, "--to", tmp_path / "to")
+    assert (code, out) == (2, "")
+    assert "corpus bad: no sentence of it became an example" in err
+    assert "bad.conll, line 1: malformed line: Gout, expected a token and a tag" in err
+    assert not (tmp_path / "to").exists()
+    good = tmp_path / "good.conll"
+    good.write_text("Gout B-Disease +\nhurts O -\n")
+    code, out, err = run(good, bad, "--to", tmp_path / "to", "--json")
+    assert code == 3
+    assert json.loads(out)[0]["counts"]["train"]["mentions"] == {"disease": 1}
+    assert json.loads(out)[0]["without_examples"][0].startswith(f"train file {bad}: all of 1 text")
+    assert pq.read_table(tmp_path / "to/good.sentences.parquet").num_rows == 1
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_mentions_at_no_place_are_no_gold(tmp_path: Path, split: str) -> None:
+    (tmp_path / "b.txt").write_text("Gout and flu in mice.")
+    (tmp_path / "b.ann").write_text("T1\tDisease 2 6\tGout\nT2\tDisease 11 14\tflu\n")
+    code, _, err = run(tmp_path / "b.ann", "--split", split, "--to", tmp_path / "to")
+    assert code == 2 and "text differs" in err
+    assert not (tmp_path / "to").exists()
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_offsets_in_another_count_are_read_and_said(tmp_path: Path, split: str) -> None:
+    (tmp_path / "b.txt").write_bytes("😀 Gout.\r\nThe flu.\r\n".encode())
+    (tmp_path / "b.ann").write_text("T1\tDisease 3 7\tGout\nT2\tDisease 13 16\tflu\n")
+    code, out, _ = run(tmp_path / "b.ann", "--split", split, "--to", tmp_path / "to", "--json")
+    assert code == 0
+    assert json.loads(out)[0]["counts"][split]["quarantined_units"] == 0
+    rows = pq.read_table(tmp_path / "to/b.sentences.parquet").to_pylist()
+    assert [m["text"] for row in rows for m in row["mentions"]] == ["Gout", "flu"]
+
+
+def test_types_whose_names_have_commas(tmp_path: Path) -> None:
+    file = tmp_path / "c.pubtator"
+    file.write_text("7|t|Gout in HeLa\n7\t0\t4\tGout\tDisease, any\n7\t8\t12\tHeLa\tCell=line\n")
+    types = '{"Disease, any": "disease, any", Cell=line: null}'
+    code, out, _ = run(file, "--types", types, "--to", tmp_path / "to", "--json")
+    assert code == 0
+    (found,) = json.loads(out)
+    assert found["annotated_types"] == ["disease, any"]
+    assert found["counts"]["train"]["left_out"] == {"Cell=line": 1}
+    code, _, err = run(file, "--types", '{"Disease, any"', "--to", tmp_path / "to")
+    assert code == 2 and "is no YAML" in err
+
+
 def test_an_empty_corpus(tmp_path: Path) -> None:
     (tmp_path / "e.pubtator").write_text("\n")
     code, _, err = run(tmp_path / "e.pubtator", "--to", tmp_path / "to")

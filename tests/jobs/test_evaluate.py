@@ -162,6 +162,21 @@ def test_entity_types_narrows_what_is_scored(write: Writer) -> None:
     assert by_name(result) == {("tiny", "disease"): (1, 0, 0)}
 
 
+def test_types_of_gold_that_differ_in_case_from_the_checkpoint_s_are_scored(
+    write: Writer,
+) -> None:
+    row = example("aspirin for cancer in mice",
+                  {"cancer": "Disease", "aspirin": "CHEMICAL", "mice": "Species"},
+                  annotated_types=["Disease", "CHEMICAL", "Species"])  # fmt: skip
+    result = evaluate(write([row]))
+    assert by_name(result) == {
+        ("tiny", None): (2, 0, 0), ("tiny", "chemical"): (1, 0, 0), ("tiny", "disease"): (1, 0, 0),
+    }  # fmt: skip
+    assert result.unmarked == {"Species": 1} and not result.unscored
+    only = evaluate(write([row]), entity_types=["Disease"])
+    assert by_name(only) == {("tiny", "disease"): (1, 0, 0)}
+
+
 def test_sentences_with_nothing_are_not_counted_as_right(write: Writer) -> None:
     rows = [example("Sepsis", {"Sepsis": "disease"})] + [example("Nothing here.")] * 9
     result = evaluate(write(numbered(rows)))
@@ -301,8 +316,37 @@ def test_pubtator_against_pubtator(tmp_path: Path) -> None:
     assert (result.texts, result.missing, result.extra) == (1, 0, 1)
     narrowed = run(EvaluateConfig(**given, entity_types=["Disease"]))
     assert by_name(narrowed) == {("g.txt", "Disease"): (0, 1, 1)}
-    with pytest.raises(UsageError, match=r"unknown entity type disease; .* have Disease, Gene"):
-        run(EvaluateConfig(**given, entity_types=["disease"]))
+    # In any case.
+    assert by_name(run(EvaluateConfig(**given, entity_types=["dISEASE"]))) == by_name(narrowed)
+    with pytest.raises(UsageError, match=r"unknown entity type illness; .* have Disease, Gene"):
+        run(EvaluateConfig(**given, entity_types=["illness"]))
+
+
+def test_files_whose_types_differ_in_case_are_scored_and_others_are_said(tmp_path: Path) -> None:
+    text = "7|t|Gout in HeLa cells\n7\t0\t4\tGout\tDisease\n7\t8\t12\tHeLa\tCellLine\n"
+    (tmp_path / "g.txt").write_text(text)
+    (tmp_path / "p.txt").write_text(text.replace("Disease", "disease").replace("CellL", "cell_l"))
+    options = ["--gold", str(tmp_path / "g.txt"), "--predictions", str(tmp_path / "p.txt")]
+    done = pubmark(*options, "--json", "--entity-types", "DISEASE")
+    assert done.exit_code == 0 and "type" not in done.stderr.replace("span and type", "")
+    (score,) = json.loads(done.stdout)["scores"]
+    assert (score["entity_type"], score["exact"]["f1"]) == ("Disease", 1.0)
+    done = pubmark(*options, "--json")
+    assert done.exit_code == 0
+    assert [s["entity_type"] for s in json.loads(done.stdout)["scores"]] == [
+        None, "CellLine", "Disease", "cell_line",
+    ]  # fmt: skip
+    assert "p.txt; is it cell_line there?" in done.stderr.replace("\n", " ")
+
+
+def test_a_type_whose_name_has_a_comma_is_asked_for_as_a_list(tmp_path: Path) -> None:
+    text = "7|t|Gout in mice\n7\t0\t4\tGout\tDisease, any\n7\t8\t12\tmice\tSpecies\n"
+    for name in ("g.txt", "p.txt"):
+        (tmp_path / name).write_text(text)
+    options = ["--gold", str(tmp_path / "g.txt"), "--predictions", str(tmp_path / "p.txt")]
+    done = pubmark(*options, "--json", "--entity-types", '["disease, any"]')
+    assert done.exit_code == 0, done.stderr
+    assert [s["entity_type"] for s in json.loads(done.stdout)["scores"]] == ["Disease, any"]
 
 
 def test_iob_against_iob(tmp_path: Path) -> None:

@@ -69,6 +69,8 @@ def test_one_prompt_asks_for_all_types_or_for_each() -> None:
 def test_some_types_are_kept_in_the_order_of_the_task() -> None:
     assert list(task().only(["gene", "disease"]).entity_types) == ["disease", "gene"]
     assert list(task().only(["gene"]).entity_types) == ["gene"]
+    # By the task's own names, in whatever case they are given.
+    assert list(task().only(["GENE", "Disease"]).entity_types) == ["disease", "gene"]
 
 
 @pytest.mark.parametrize("names", [["gene", "cell", "virus"], []], ids=["unknown", "none"])

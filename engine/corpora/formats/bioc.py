@@ -5,24 +5,23 @@ one space, abstract. Every other passage (of full text, or of a document without
 of its own, with the document's id.
 
 Files are read with lxml and json, not with the bioc package: that reads a file whole, and stops
-with an internal exception where a mention lacks something.
+with an internal exception where a mention lacks something. Left to others: how JSON files wrap
+documents (bioc_json.py), and where in a document's texts its mentions are (bioc_layout.py).
 """
 
-import json
 from collections.abc import Iterator
 from typing import IO, Any
 
 from lxml import etree
 
+from engine.corpora.formats.bioc_json import documents_of
+from engine.corpora.formats.bioc_layout import Placed, Recounted, Text, recount
+from engine.corpora.formats.counts import STANDARD
 from engine.corpora.formats.pieces import join_pieces
-from engine.corpora.formats.texts import AnnotatedText, Fault, parse_pmid
+from engine.corpora.formats.texts import AnnotatedText, Fault, parse_pmid, unknown_count
 from engine.storage.zipped import unzip
 from schemas.errors import DamagedSource
-from schemas.spans import Span, TypedSpan
-
-_TITLE = ("title", "front")
-_MAX_GAP = 100_000
-"""Most spaces between two sentences, so that a wrong offset does not fill the memory with them."""
+from schemas.spans import TypedSpan
 
 
 def read_bioc_xml(stream: IO[bytes]) -> Iterator[AnnotatedText | Fault]:
@@ -46,20 +45,16 @@ def read_bioc_xml(stream: IO[bytes]) -> Iterator[AnnotatedText | Fault]:
 
 
 def read_bioc_json(stream: IO[bytes]) -> Iterator[AnnotatedText | Fault]:
-    """Yield the texts of a BioC JSON file: a collection, or one document.
+    """Yield the texts of a BioC JSON file, in any of the forms that :func:`documents_of` knows.
 
     Raises:
         DamagedSource: if it is not JSON, or not BioC.
     """
-    try:
-        value = json.load(unzip(stream))
-    except (ValueError, RecursionError) as e:
-        raise DamagedSource("at the start", f"not JSON: {e}") from e
-    documents = value.get("documents", [value]) if isinstance(value, dict) else None
-    if not isinstance(documents, list):
-        raise DamagedSource("at the start", "no documents, expected a BioC collection")
-    for number, document in enumerate(documents, 1):
-        yield from _read_document(document, f"document {number}")
+    for number, document in enumerate(documents_of(unzip(stream)), 1):
+        if isinstance(document, Fault):
+            yield document
+        else:
+            yield from _read_document(document, f"document {number}")
 
 
 def _plain(element: Any) -> dict[str, Any]:
@@ -77,130 +72,50 @@ def _plain(element: Any) -> dict[str, Any]:
 
 
 def _read_document(document: Any, place: str) -> Iterator[AnnotatedText | Fault]:
+    """The texts of a document, in the count in which all its mentions stand at their offsets."""
     try:
-        number = str(document["id"])
+        number = _name(document)
         place = f"document {number}"
-        passages = [_Passage(p) for p in document["passages"]]
-        citation: list[_Passage] = []
-        others: list[_Passage] = []
-        for p in passages:
-            follows = citation and p.kind.startswith("abstract")
-            (citation if follows or (not citation and p.kind in _TITLE) else others).append(p)
-        groups = [citation] if citation else []
-        groups += [[p] for p in others if p.text.strip()]
-        loose = [a for p in document["passages"] for a in _annotations(p)]
-        loose += document.get("annotations") or []
-        texts = [_Text(group, bool(citation) and group is citation) for group in groups]
-        annotations = _assign(loose, texts)
+        recounted = recount(document)
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         found = f"{type(e).__name__}: {e}, expected id, passages with offset and text"
         yield Fault(place, "malformed text", found)
         return
-    if not texts:
+    if not recounted.layout:
         yield Fault(place, "malformed text", "no text, expected passages with text")
-    for text, own in zip(texts, annotations, strict=True):
-        yield _annotate(text, own, number, place)
+    for text, own in recounted.layout:
+        yield _annotate(text, own, number, place, recounted)
 
 
-class _Passage:
-    """A passage's text, made of its sentences if it has only those, and the offset of its start."""
-
-    def __init__(self, passage: Any):
-        infons = passage.get("infons") or {}
-        self.kind = str(infons.get("type") or infons.get("section_type") or "").lower()
-        self.start = int(passage["offset"])
-        text = passage.get("text") or ""
-        if not text:
-            for sentence in passage.get("sentences") or []:
-                gap = int(sentence["offset"]) - self.start - len(text)
-                if not 0 <= gap <= _MAX_GAP:
-                    raise ValueError(
-                        f"sentence at {sentence['offset']}, {gap} after the one before"
-                    )
-                text += " " * gap + (sentence.get("text") or "")
-        self.text = text
+def _name(document: Any) -> str:
+    """A document's id; where it is only in MongoDB's key, as in ``99|None``, from there."""
+    if document.get("id") is None and "_id" in document:
+        return str(document["_id"]).split("|")[0]
+    return str(document["id"])
 
 
-class _Text:
-    """One text of ours, made of passages, and how the document's offsets map to its own."""
-
-    def __init__(self, passages: list[_Passage], is_citation: bool):
-        self.text = ""
-        # Each passage's span in the document's offsets, and what to add to them.
-        self.parts: list[tuple[Span, int]] = []
-        self.title_length = 0
-        for p in passages:
-            start = len(self.text) + bool(self.parts)
-            if self.parts and p.text:
-                self.text += " "
-            self.text += p.text
-            self.parts.append((Span(p.start, p.start + len(p.text)), start - p.start))
-            if len(self.parts) == 1:
-                self.title_length = len(self.text)
-        self.is_citation = is_citation
-
-    def holds(self, span: Span) -> bool:
-        return any(part.overlaps(span) for part, _ in self.parts)
-
-    def shift(self, span: Span) -> Span | None:
-        """A span of the document in this text's offsets; None if no passage holds all of it."""
-        for part, by in self.parts:
-            if part.start <= span.start and span.end <= part.end:
-                return span.shift(by)
-        return None
-
-
-def _annotations(passage: Any) -> list[Any]:
-    annotations = list(passage.get("annotations") or [])
-    for sentence in passage.get("sentences") or []:
-        annotations += sentence.get("annotations") or []
-    return annotations
-
-
-def _assign(annotations: list[Any], texts: list[_Text]) -> list[list[Any]]:
-    """For each text, the annotations that lie in it; those that lie in none go to the first."""
-    assigned: list[list[Any]] = [[] for _ in texts]
-    for annotation in annotations:
-        spans = _spans(annotation) or []
-        owner = next((i for i, t in enumerate(texts) if any(t.holds(s) for s in spans)), 0)
-        if texts:
-            assigned[owner].append(annotation)
-    return assigned
-
-
-def _spans(annotation: Any) -> list[Span] | None:
-    """An annotation's spans in the document's offsets; None if it has no valid locations."""
-    try:
-        locations = [(int(p["offset"]), int(p["length"])) for p in annotation["locations"]]
-    except (KeyError, TypeError, ValueError):
-        return None
-    return [Span(start, start + length) for start, length in locations]
-
-
-def _annotate(text: _Text, annotations: list[Any], document: str, place: str) -> AnnotatedText:
+def _annotate(
+    text: Text, annotations: list[Placed], document: str, place: str, recounted: Recounted
+) -> AnnotatedText:
     mentions: list[TypedSpan] = []
     faults: list[Fault] = []
     unplaced = 0
-    for annotation in annotations:
-        spans = _spans(annotation)
-        infons = annotation.get("infons") if isinstance(annotation, dict) else None
-        kind = infons.get("type") if isinstance(infons, dict) else None
-        if spans is None or not spans or not isinstance(kind, str) or not kind:
+    for annotation, claim, pieces in annotations:
+        if claim is None:
             found = f"{annotation!r:.200}, expected an annotation with a type and locations"
             faults.append(Fault(place, "malformed mention", found))
             unplaced += 1
             continue
         where = f"{place}, annotation {annotation.get('id')}"
-        pieces = [piece for span in spans if (piece := text.shift(span))]
-        surface = annotation.get("text")
-        if len(pieces) < len(spans):
-            shown = ", ".join(f"{s.start}-{s.end}" for s in spans)
+        surface = claim.surface
+        if len(pieces) < len(claim.pieces):
+            shown = ", ".join(f"{s.start}-{s.end}" for s in claim.pieces)
             faults.append(Fault(where, "outside the text", f"{surface!r:.80} at {shown}"))
             unplaced += 1
             continue
         if surface is None:
             surface = " ".join(text.text[p.start : p.end] for p in pieces)
-        mention, fault = join_pieces(text.text, pieces, str(surface), kind, where)
+        mention, fault = join_pieces(text.text, pieces, surface, claim.entity_type, where)
         if mention in mentions:
             mention, fault = (
                 None,
@@ -212,6 +127,7 @@ def _annotate(text: _Text, annotations: list[Any], document: str, place: str) ->
             unplaced += 1
         else:
             mentions.append(mention)
+    faults += unknown_count(place, recounted.wrong, recounted.mentions, faults)
     return AnnotatedText(
         document,
         place,
@@ -222,4 +138,5 @@ def _annotate(text: _Text, annotations: list[Any], document: str, place: str) ->
         text.title_length,
         faults,
         unplaced,
+        count=None if recounted.count == STANDARD else str(recounted.count),
     )

@@ -7,8 +7,10 @@ A format is told in one of two ways. :func:`read_corpus` goes by the ending of a
 holds other files too. :func:`tell_format` goes by a file's first line, for files of any name.
 """
 
+import logging
 import re
 import zlib
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
@@ -24,6 +26,8 @@ from engine.corpora.formats.texts import AnnotatedText, Fault
 from engine.storage.filesystem import filesystem
 from schemas.errors import DamagedSource, UsageError
 
+logger = logging.getLogger(__name__)
+
 
 class Format(NamedTuple):
     """A format's name for people, and the endings of its files' names (``.gz`` may follow)."""
@@ -36,7 +40,7 @@ FORMATS = {
     "mark": Format("text with <mark>", (".mark",)),
     "pubtator": Format("PubTator", (".pubtator",)),
     "bioc-xml": Format("BioC XML", (".xml",)),
-    "bioc-json": Format("BioC JSON", (".json",)),
+    "bioc-json": Format("BioC JSON", (".json", ".jsonl", ".ndjson")),
     "iob": Format("IOB", (".iob", ".iob2", ".bio", ".conll", ".tsv")),
     "brat": Format("brat", (".ann",)),
 }
@@ -47,12 +51,22 @@ def read_corpus(file: str, form: str | None, tokenised: bool) -> Iterator[Annota
     """Yield what a file holds, or all files of the format in a folder or of a glob.
 
     ``form`` is a key of FORMATS; if null, the names' endings tell it: a folder that holds ``.ann``
-    files is brat's. ``tokenised`` says whether the words of ``<mark>`` text are set apart.
+    files is brat's. ``tokenised`` says whether the words of ``<mark>`` text are set apart. Once per
+    file it is logged if its offsets do not count code points.
 
     Raises:
         UsageError: if no file is there, one cannot be opened or breaks off, or the format cannot be
             told.
     """
+    for _, item in read_files(file, form, tokenised):
+        yield item
+
+
+def read_files(
+    file: str, form: str | None, tokenised: bool
+) -> Iterator[tuple[str, AnnotatedText | Fault]]:
+    """As :func:`read_corpus`, each item with the name of its file, within the folder if one was
+    named. The pairs of files in a folder of brat's are one file."""
     with _readable(file):
         fs, path = filesystem(file)
         paths = _find(fs, path)
@@ -69,14 +83,54 @@ def read_corpus(file: str, form: str | None, tokenised: bool) -> Iterator[Annota
     if not paths:
         raise UsageError(f"{file}: holds no file of {form} ({', '.join(endings)})")
     root = str(PurePosixPath(paths[0]).parent) if len(paths) == 1 else path.rstrip("/")
+    whole = PurePosixPath(path.rstrip("/")).name
+    counts = _CountsMet(file)
     for p in paths:
         name = p.removeprefix(root).lstrip("/")
+        empty = len(paths) > 1
         try:
-            yield from _read(fs, p, name, form, tokenised)
+            for item in _read(fs, p, name, form, tokenised):
+                counts.add(item)
+                empty = False
+                yield whole if form == "brat" else name, item
+            if empty:
+                yield name, Fault("at the start", "malformed text", "is empty")
         except DamagedSource as e:
             raise UsageError(f"{file}, {name}, {e.place}: {e.cause}") from e
         except (OSError, EOFError, zlib.error) as e:
             raise UsageError(f"{file}, {name}: cannot be read: {e}") from e
+        if form != "brat":
+            counts.tell(name if len(paths) > 1 else None)
+    counts.tell(None)
+
+
+class _CountsMet:
+    """The documents whose offsets do not count code points, to be told once per file."""
+
+    def __init__(self, file: str):
+        self._file = file
+        self._documents: dict[str, list[str]] = defaultdict(list)
+
+    def add(self, item: AnnotatedText | Fault) -> None:
+        """Note a text's count."""
+        if isinstance(item, AnnotatedText) and item.count is not None:
+            documents = self._documents[item.count]
+            if item.document not in documents[-1:]:  # a document may be several texts
+                documents.append(item.document)
+
+    def tell(self, name: str | None) -> None:
+        """Log what was noted of a file, if there is anything, and begin anew."""
+        if self._documents:
+            where = self._file if name is None else f"{self._file}, {name}"
+            said = "; ".join(
+                f"{count} in {len(documents):,} (such as {documents[0]})"
+                for count, documents in self._documents.items()
+            )
+            logger.warning(
+                "%s: offsets do not count code points of the text in some documents, which are "
+                "read by what every mention says its text is: %s", where, said
+            )  # fmt: skip
+        self._documents.clear()
 
 
 def first_line(file: str) -> str | None:
@@ -115,6 +169,10 @@ def tell_format(line: str) -> str | None:
     if _JSON.match(line):
         return "bioc-json"
     return "mark" if "<mark>" in line else None
+
+
+_OURS = ".quarantine.jsonl"
+"""What an import writes beside its examples, which is no corpus."""
 
 
 @contextmanager
@@ -158,7 +216,7 @@ def _find(fs: Any, path: str) -> list[str]:
     if fs.isfile(path):
         return [path]
     if fs.isdir(path):
-        return sorted(fs.find(path))
+        return sorted(p for p in fs.find(path) if not p.endswith(_OURS))
     is_glob = any(c in path for c in "*?[")
     paths = sorted(p for p in fs.glob(path) if fs.isfile(p)) if is_glob else []
     if not paths:

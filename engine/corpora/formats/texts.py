@@ -4,6 +4,7 @@ These are records only. Left to others: reading (a module per format), and what 
 that has faults (:mod:`engine.corpora.examples`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -53,7 +54,7 @@ class AnnotatedText:
     ``document`` is the corpus's own id of the text; several texts may share it. ``place`` is where
     in the file the text is. Mentions are ordered, distinct and lie within the text; ``unplaced``
     counts the file's other mentions, which have no such span. ``title_length`` is set for whole
-    citations.
+    citations. ``count`` says what the file's offsets count, null for code points of the text.
     """
 
     document: str
@@ -66,6 +67,20 @@ class AnnotatedText:
     faults: list[Fault] = field(default_factory=list)
     unplaced: int = 0
     form: Literal["raw", "tokenised"] = "raw"
+    count: str | None = None
+
+
+def unknown_count(place: str, wrong: int, mentions: int, faults: Sequence[Fault]) -> list[Fault]:
+    """The fault of a document of which ``wrong`` of its ``mentions`` stand at their offsets in no
+    count. If these are most, its gold cannot be told; none if they are not, or if one of its other
+    ``faults`` says so already."""
+    if 2 * wrong <= mentions or any(f.fatal and f.span is None for f in faults):
+        return []
+    found = (
+        f"{wrong} of {mentions} mentions are not what stands at their offsets, whatever these are "
+        "taken to count"
+    )
+    return [Fault(place, "text differs", found)]
 
 
 def parse_pmid(document: str) -> int | None:

@@ -140,6 +140,60 @@ def test_an_empty_corpus_is_named(tmp_path: Path, write: Any) -> None:
     assert not (tmp_path / "to").exists()
 
 
+BAD = "5|t|Gout\n5\tx\n"
+
+
+def test_a_corpus_of_which_nothing_became_an_example_is_not_written(
+    tmp_path: Path, write: Any
+) -> None:
+    good = Corpus("G", {"train": [write("g.pubtator", pubtator(1))]})
+    bad = Corpus("B", {"train": [write("b.pubtator", BAD)]}, units=("sentence", "citation"))
+    with pytest.raises(UsageError) as e:
+        import_corpora([good, bad], str(tmp_path / "to"))
+    found = (
+        f"\n  train file {tmp_path}/b.pubtator: all of 1 text set aside (malformed line 1), first "
+        "b.pubtator, line 2, document 5: malformed line: '5 x', expected PMID, start, end, text, "
+        "type and at most an identifier, by tabs"
+    )
+    assert str(e.value) == "\n".join(
+        f"corpus B: no {unit} of it became an example:{found}" for unit in ("sentence", "citation")
+    )
+    assert not (tmp_path / "to").exists()
+
+
+def test_a_file_of_which_nothing_became_an_example_is_named(tmp_path: Path, write: Any) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name, text in (("a", pubtator(2)), ("b", BAD), ("c", "")):
+        (folder / f"{name}.pubtator").write_text(text)
+    files = [write("g.pubtator", pubtator(1)), write("b.pubtator", BAD), str(folder)]
+    # What stands above word by word is there already.
+    again = write("again.pubtator", pubtator(1))
+    (found,) = import_corpora(
+        [Corpus("C", {"train": [*files, again], "test": [again]})], str(tmp_path / "to")
+    )
+    assert [told.split(": all of")[0] for told in found.without_examples] == [
+        f"train file {tmp_path}/b.pubtator",
+        f"train file {folder}, b.pubtator",
+        f"train file {folder}, c.pubtator",
+    ]
+    assert splits(tmp_path / "to", "C.sentences") == {"train": [1, 2], "test": [1]}
+    # The place of a fault names its file within the folder.
+    quarantine = (tmp_path / "to/C.sentences.quarantine.jsonl").read_text().splitlines()
+    places = [json.loads(row)["place"] for row in quarantine]
+    assert [p for p in places if p.startswith(("b.", "c."))] == [
+        "b.pubtator, line 2, document 5", "b.pubtator, line 2, document 5",
+        "c.pubtator, at the start",
+    ]  # fmt: skip
+
+
+def test_texts_that_contradict_each_other_are_no_examples(tmp_path: Path, write: Any) -> None:
+    one, other = pubtator(1), pubtator(1).replace("\t4\tCase\t", "\t6\tCase 1\t")
+    corpus = Corpus("C", {"train": [write("1.pubtator", one), write("2.pubtator", other)]})
+    with pytest.raises(UsageError, match=r"all of 1 text set aside \(contradicted text 1\)"):
+        import_corpora([corpus], str(tmp_path / "to"))
+
+
 def test_targets_that_are_there(tmp_path: Path, write: Any) -> None:
     corpus = Corpus("C", {"train": [write("a.pubtator", pubtator(1))]})
     import_corpora([corpus], str(tmp_path / "to"))

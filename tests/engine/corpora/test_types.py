@@ -27,6 +27,20 @@ def test_a_mapping() -> None:
         assert types.annotated == ["disease"]
 
 
+def test_a_mapping_of_names_with_commas() -> None:
+    types = parse_type_map('{"Disease, any": disease, "A=b": "c, d", Cell: null, Other: ""}')
+    assert [types.map(t, "p") for t in ("Disease, any", "A=b", "Cell", "Other")] == [
+        "disease", "c, d", None, None,
+    ]  # fmt: skip
+    assert types.annotated == ["c, d", "disease"]
+
+
+@pytest.mark.parametrize("value", ["{", "{A: 1}", "{A: [a]}", "{1: a}", "{A: a} x"])
+def test_a_mapping_that_is_no_yaml_of_names(value: str) -> None:
+    with pytest.raises(UsageError, match=r"types '\{.*: (is no YAML|expected names)"):
+        parse_type_map(value)
+
+
 @pytest.mark.parametrize("value", ["", "Disease", "=disease", "A=a,A=b", "A=a,", "bc5cdr"])
 def test_no_mapping(value: str) -> None:
     with pytest.raises(UsageError, match=r"expected BC5CDR, .*, or Own=ours,Other="):

@@ -108,3 +108,30 @@ def test_scores_and_failures_are_judged() -> None:
         "gene: F1 on gold falls from 0.8000 to 0.4000, by more than 0.01",
         "1 of 10 texts failed, at most 0.0% may",
     ]
+
+
+NAN = float("nan")
+
+
+def test_what_is_not_a_number_is_no_evidence() -> None:
+    reasons = judge(Comparison(side(0.8), side(NAN), 0), LIMITS)
+    assert reasons == [
+        "F1 on gold nan, at least 0.5000 is asked for",
+        "all types: F1 on gold falls from 0.8000 to nan, by more than 0.01",
+        "gene: F1 on gold falls from 0.8000 to nan, by more than 0.01",
+    ]
+    assert judge(Comparison(side(NAN), side(0.8), 0), LIMITS) != []
+
+
+def test_gold_without_mentions_shows_nothing() -> None:
+    none = Side("n", "a", 10, 0, (GoldScore(None, 0, 0.0, 0.0, 0.0),))
+    reasons = judge(Comparison(none, none, 0), LIMITS)
+    assert reasons == ["gold has no mention, F1 of at least 0.5000 is asked for"]
+    assert judge(Comparison(none, none, 0), LIMITS.model_copy(update={"min_f1": 0.0})) == []
+
+
+def test_a_type_is_held_to_its_former_score_in_whatever_case_its_name_is() -> None:
+    old = Side("o", "b", 10, 0, (GoldScore(None, 10, 0.8, 0.8, 0.8),
+                                 GoldScore("Gene", 10, 0.9, 0.9, 0.9)))  # fmt: skip
+    reasons = judge(Comparison(old, side(0.8), 0), LIMITS)
+    assert reasons == ["gene: F1 on gold falls from 0.9000 to 0.8000, by more than 0.01"]

@@ -1,10 +1,11 @@
-"""Which types a task and gold texts have in common."""
+"""Which types a task and gold texts have in common, and by what names."""
 
 import pytest
 
 from engine.checkpoints.load import Checkpoint
-from engine.scoring.gold import GoldText, types_in_common
+from engine.scoring.gold import GoldText, types_in_common, with_names
 from schemas.errors import UsageError
+from schemas.spans import TypedSpan
 
 
 def gold(*types: str) -> GoldText:
@@ -20,3 +21,20 @@ def test_no_type_in_common_is_refused_by_name(nano: Checkpoint) -> None:
     message = "gold has species, the task asks for disease, chemical, gene: no entity type in com"
     with pytest.raises(UsageError, match=message):
         types_in_common([gold("species")], nano.manifest.task)
+
+
+def test_types_that_differ_in_case_only_are_in_common(nano: Checkpoint) -> None:
+    task = nano.manifest.task
+    assert types_in_common([gold("GENE"), gold("Disease")], task) == ["disease", "gene"]
+    text = GoldText(
+        "c", "1", "BRCA1 HeLa", 0, True,
+        [TypedSpan(0, 5, "Gene"), TypedSpan(6, 10, "CellLine")], frozenset({"Gene", "CellLine"}),
+    )  # fmt: skip
+    (named,) = with_names([text], task.entity_types)
+    assert named.mentions == [TypedSpan(0, 5, "gene"), TypedSpan(6, 10, "CellLine")]
+    assert named.annotated_types == {"gene", "CellLine"}
+
+
+def test_a_task_that_tells_names_by_their_case_is_heeded() -> None:
+    (named,) = with_names([gold("Gene", "gene", "GENE")], ["gene", "Gene"])
+    assert named.annotated_types >= {"gene", "Gene"}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.scoring.pairs import read_pairs, score_pairs
+from engine.scoring.pairs import read_pairs, score_pairs, unmatched_types
 from schemas.errors import UsageError
 
 GOLD = """\
@@ -135,6 +135,87 @@ def test_every_type_of_either_file_is_scored_unless_narrowed(files: tuple[Path, 
         score_pairs(found, ["Disease", "x"])
 
 
+Rows = dict[str | None, tuple[int, ...]]
+
+
+def scored(gold: Path, predictions: Path, *types: str) -> Rows:
+    found = read_pairs(str(gold), str(predictions))
+    rows = score_pairs(found, types or None).rows(0)
+    return {r.entity_type: r.scores["exact"].counts for r in rows}
+
+
+def unmatched(gold: Path, predictions: Path, *types: str) -> list[str]:
+    return unmatched_types(read_pairs(str(gold), str(predictions)), types or None)
+
+
+def test_types_that_differ_in_case_only_are_one_by_the_name_in_gold(
+    files: tuple[Path, Path],
+) -> None:
+    gold, predictions = files
+    same: Rows = {None: (2, 1, 1), "Chemical": (1, 1, 0), "Disease": (1, 0, 1)}
+    for one, other in (("Chemical", "chemical"), ("Disease", "DISEASE")):
+        predictions.write_text(predictions.read_text().replace(one, other))
+    assert scored(*files) == same
+    assert scored(*files, "CHEMICAL", "disease") == same
+    assert scored(*files, "chemical") == {"Chemical": (1, 1, 0)}
+    assert unmatched(*files) == []
+    # Also within a file, where the most frequent name stands for all.
+    gold.write_text(GOLD + "\n3|t|Gout\n3\t0\t4\tGout\tdisease\n")
+    assert scored(*files) == {None: (2, 1, 2), "Chemical": (1, 1, 0), "Disease": (1, 0, 2)}
+
+
+def test_the_same_span_by_two_spellings_counts_once(tmp_path: Path) -> None:
+    (tmp_path / "g").write_text("7|t|Gout\n7\t0\t4\tGout\tDisease\n7\t0\t4\tGout\tdisease\n")
+    (tmp_path / "p").write_text("7|t|Gout\n7\t0\t4\tGout\tDISEASE\n")
+    assert scored(tmp_path / "g", tmp_path / "p") == {"Disease": (1, 0, 0)}
+
+
+def test_a_type_without_counterpart_is_said(files: tuple[Path, Path]) -> None:
+    gold, predictions = files
+    predictions.write_text(PREDICTED.replace("Disease", "Illness"))
+    assert unmatched(*files) == [
+        f"type Disease has 2 mentions in {gold} and none in {predictions}",
+        f"type Illness has 1 mention in {predictions} and none in {gold}",
+    ]
+    assert unmatched(*files, "chemical") == []
+    assert unmatched(*files, "illness") == [
+        f"type Illness has 1 mention in {predictions} and none in {gold}"
+    ]
+
+
+@pytest.mark.parametrize("name", ["cell_line", "Cell line", "cell-line", "CELLLINE"])
+def test_a_type_that_is_written_otherwise_is_hinted_at(tmp_path: Path, name: str) -> None:
+    gold, predictions = tmp_path / "g", tmp_path / "p"
+    gold.write_text("7|t|HeLa\n7\t0\t4\tHeLa\tCellLine\n")
+    predictions.write_text(f"7|t|HeLa\n7\t0\t4\tHeLa\t{name}\n")
+    if name == "CELLLINE":
+        assert unmatched(gold, predictions) == []
+        return
+    assert unmatched(gold, predictions) == [
+        f"type CellLine has 1 mention in {gold} and none in {predictions}; is it {name} there?",
+        f"type {name} has 1 mention in {predictions} and none in {gold}; is it CellLine there?",
+    ]
+    assert scored(gold, predictions) == {
+        None: (0, 1, 1), "CellLine": (0, 0, 1), name: (0, 1, 0),
+    }  # fmt: skip
+
+
+def test_predictions_with_other_relations_and_another_count_are_scored(
+    files: tuple[Path, Path],
+) -> None:
+    gold, predictions = files
+    gold.write_text(GOLD.replace("1\t12", "1\tnegative_correlate\tD1\tD2\n1\t12"))
+    from_passage = PREDICTED.replace("27\t34", "8\t15")
+    predictions.write_text(from_passage)
+    assert scored(*files) == {None: (2, 1, 1), "Chemical": (1, 1, 0), "Disease": (1, 0, 1)}
+
+
+def test_predictions_at_no_place_are_refused(files: tuple[Path, Path]) -> None:
+    gold, predictions = files
+    predictions.write_text(PREDICTED.replace("0\t7\tAsp", "3\t9\tAsp").replace("27\t34", "25\t32"))
+    assert "document 1: text differs: 2 of 2 mentions" in fault(gold, predictions)
+
+
 # IOB
 
 
@@ -148,6 +229,13 @@ def test_sentences_are_matched_by_order(tmp_path: Path) -> None:
     gold = "a\tB-x\nb\tI-x\n\n\n\nc\tO\n"
     predicted = "a\tI-x\nb\tI-x\n\nc\tI-x"
     assert pairs(*write(tmp_path, gold, predicted)) == {"g:1": (1, 1), "g:6": (0, 1)}
+
+
+def test_types_of_sentences_may_differ_in_case(tmp_path: Path) -> None:
+    gold = "a B-Disease\nb I-Disease\nc O\n\nd B-Gene\n"
+    predicted = "a B-disease +\nb I-disease -\nc O -\n\nd B-GENE +\n"
+    files = write(tmp_path, gold, predicted)
+    assert scored(*files) == {None: (2, 0, 0), "Disease": (1, 0, 0), "Gene": (1, 0, 0)}
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,20 @@ def test_the_score_is_the_lowest_probability_of_the_marker_tokens(make_row: Make
     assert [m["score"] for m in done["mentions"]] == pytest.approx([0.6, 0.7])
 
 
+def test_a_marker_whose_probability_is_not_a_number_is_no_mention(make_row: MakeRow) -> None:
+    unit = Span(0, 10)
+    answers: list[Answer] = [
+        (unit, "disease", "<mark>Gout</mark>, flu."), (unit, "chemical", "Gout, <mark>flu</mark>.")
+    ]  # fmt: skip
+    row = make_row("Gout, flu.", answers)
+    logprobs = row["completions"][0]["logprobs"]
+    logprobs[logprobs.index(MARKER)] = float("nan")
+    (done,) = finished(row)
+    assert [m["text"] for m in done["mentions"]] == ["flu"]
+    assert done["status"] == "partial"
+    assert "the model gives a marker a probability that is not a number" in done["error"]
+
+
 def test_markers_of_plain_tokens_are_scored_by_all_of_them(
     make_row: MakeRow, tokenizer: PromptTokenizer
 ) -> None:

@@ -211,3 +211,123 @@ def test_entities_are_not_fetched(tmp_path: Any) -> None:
     <c><document><id>7</id><passage><offset>0</offset><text>a &x;</text></passage></document></c>"""
     (found,) = read_bioc_xml(io.BytesIO(xml.encode()))
     assert "secret" not in repr(found)
+
+
+# Offsets in another count
+
+
+def annotation(offset: int, text: str, length: int | None = None) -> dict[str, Any]:
+    where = {"offset": offset, "length": len(text) if length is None else length}
+    return {"id": "1", "text": text, "infons": {"type": "D"}, "locations": [where]}
+
+
+def passage(offset: int, text: str, *mentions: dict[str, Any], **more: Any) -> dict[str, Any]:
+    kind = "abstract" if offset else "title"
+    return {
+        "offset": offset,
+        "text": text,
+        "infons": {"type": kind},
+        "annotations": mentions,
+    } | more
+
+
+def read_one(*passages: dict[str, Any]) -> AnnotatedText:
+    data = json.dumps({"id": "7", "passages": passages}).encode()
+    (found,) = read_bioc_json(io.BytesIO(data))
+    assert isinstance(found, AnnotatedText)
+    return found
+
+
+TITLE, ABSTRACT = "Göut & 😀", "The flu is not göut."
+
+
+@pytest.mark.parametrize(
+    ("start", "flu", "gout", "count"),
+    [
+        (9, 13, 24, None),
+        (10, 14, 25, None),  # passages may be apart
+        (10, (14, 3), (25, 5), "UTF-8 bytes"),
+        (13, (17, 3), (28, 5), "UTF-8 bytes"),
+        (9, (17, 3), (28, 5), "UTF-8 bytes, from the start of the document"),
+        (9, 14, 25, "code points, with 1 ahead of the text"),
+        (13, 13, 24, "code points, from the start of the document"),
+        (9, 4, 15, "code points, from the start of the passage"),
+        (9, (4, 3), (15, 5), "UTF-8 bytes, from the start of the passage"),
+    ],
+)
+def test_offsets_in_another_count(start: int, flu: Any, gout: Any, count: str | None) -> None:
+    abstract = []
+    for word, place in (("flu", flu), ("göut", gout)):
+        offset, length = place if isinstance(place, tuple) else (place, len(word))
+        abstract.append(annotation(offset, word, length))
+    found = read_one(passage(0, TITLE), passage(start, ABSTRACT, *abstract))
+    assert (found.count, found.faults) == (count, [])
+    assert [found.text[m.start : m.end] for m in found.mentions] == ["flu", "göut"]
+    assert found.text == f"{TITLE} {ABSTRACT}"
+
+
+@pytest.mark.parametrize("offsets", [(9, 23), (0, 14)], ids=["of the document", "of the passage"])
+@pytest.mark.parametrize("with_text", [True, False])
+@pytest.mark.parametrize(("title", "whose"), [(0, "sentence"), (0, "sentence or passage")])
+def test_offsets_from_the_sentence(
+    offsets: tuple[int, int], with_text: bool, title: int, whose: str
+) -> None:
+    first, second = "We saw göut.", "Then flu."
+    sentences = [
+        {"offset": offsets[0], "text": first, "annotations": [annotation(7, "göut")]},
+        {"offset": offsets[1], "text": second, "annotations": [annotation(5, "flu")]},
+    ]
+    beside = [annotation(0, "We")] if whose == "sentence or passage" else []
+    text = f"{first}  {second}" if with_text else ""
+    found = read_one(
+        passage(0, TITLE, annotation(title, "Göut")),
+        passage(9, text, *beside, sentences=sentences),
+    )
+    assert (found.count, found.faults) == (f"code points, from the start of the {whose}", [])
+    words = [found.text[m.start : m.end] for m in found.mentions]
+    assert words == ["Göut", *(["We"] if beside else []), "göut", "flu"]
+    assert found.text == f"{TITLE} {first}  {second}"
+
+
+def test_sentences_whose_offsets_count_bytes_are_as_far_apart_as_they_say() -> None:
+    sentences = [
+        {"offset": 0, "text": "Göut ödem.", "annotations": [annotation(0, "Göut", 5)]},
+        {"offset": 13, "text": "Flu.", "annotations": [annotation(13, "Flu")]},
+    ]
+    found = read_one(passage(0, "", sentences=sentences))
+    assert (found.count, found.text) == ("UTF-8 bytes", "Göut ödem. Flu.")
+    assert [found.text[m.start : m.end] for m in found.mentions] == ["Göut", "Flu"]
+
+
+def test_line_ends_in_another_count() -> None:
+    text = "Gout\r\nand\r\nflu."
+    found = read_one(passage(0, text, annotation(0, "Gout"), annotation(9, "flu")))
+    assert found.count == "code points, each line end as 1"
+    assert [found.text[m.start : m.end] for m in found.mentions] == ["Gout", "flu"]
+
+
+def test_a_document_most_of_whose_mentions_differ_is_not_gold() -> None:
+    wrong = [annotation(2, "Göut"), annotation(15, "flu")]
+    paragraph = passage(30, "Flu.", annotation(30, "Flu")) | {"infons": {"type": "paragraph"}}
+    parts = [passage(0, TITLE), passage(9, ABSTRACT, *wrong), paragraph]
+    items = list(read_bioc_json(io.BytesIO(json.dumps({"id": "7", "passages": parts}).encode())))
+    assert len(items) == 2
+    for item in items:
+        assert isinstance(item, AnnotatedText) and item.count is None
+        fatal = [f for f in item.faults if f.fatal]
+        assert [(f.place, f.reason, f.span) for f in fatal] == [
+            ("document 7", "text differs", None)
+        ]
+    # One in doubt of three is not most.
+    parts[1]["annotations"] = [annotation(13, "flu"), wrong[0]]
+    items = list(read_bioc_json(io.BytesIO(json.dumps({"id": "7", "passages": parts}).encode())))
+    assert not any(f.fatal for i in items if isinstance(i, AnnotatedText) for f in i.faults)
+
+
+def test_a_mention_without_a_type_is_a_fault_of_its_own_text() -> None:
+    untyped = annotation(30, "Flu") | {"infons": {}}
+    parts = [passage(0, TITLE, annotation(0, "Göut")),
+             passage(30, "Flu.", untyped) | {"infons": {"type": "paragraph"}}]  # fmt: skip
+    items = list(read_bioc_json(io.BytesIO(json.dumps({"id": "7", "passages": parts}).encode())))
+    faults = [[f.reason for f in i.faults] for i in items if isinstance(i, AnnotatedText)]
+    assert faults == [[], ["malformed mention"]]

@@ -80,3 +80,53 @@ def test_bad_bytes_in_the_annotations() -> None:
     assert [(f.place, f.reason, f.fatal) for f in found.faults] == [
         ("n.ann, line 1", "not UTF-8", True)
     ]
+
+
+ASTRAL = "Göut 😀 and flu.\nWe gave aspirin.\nThe flu ended.\n"
+CRLF, BOM = ASTRAL.replace("\n", "\r\n"), "\ufeff"
+
+
+@pytest.mark.parametrize(
+    ("text", "offsets", "count"),
+    [
+        (CRLF, [(0, 4), (24, 31), (37, 40)], "code points, each line end as 1"),
+        (ASTRAL, [(0, 4), (25, 32), (39, 42)], "code points, each line end as 2"),
+        (ASTRAL, [(0, 4), (25, 32), (38, 41)], "UTF-16 units"),
+        (ASTRAL, [(0, 5), (28, 35), (41, 44)], "UTF-8 bytes"),
+        (CRLF, [(0, 5), (28, 35), (41, 44)], "UTF-8 bytes, each line end as 1"),
+        (BOM + ASTRAL, [(1, 5), (25, 32), (38, 41)], "code points, with 1 ahead of the text"),
+        (BOM + ASTRAL, [(3, 8), (31, 38), (44, 47)], "UTF-8 bytes, with 3 ahead of the text"),
+        (BOM + CRLF, [(0, 4), (25, 32), (39, 42)], None),
+        (CRLF, [(0, 4), (8, 15), (4, 7)], "code points, from the start of the line"),
+    ],
+)
+def test_offsets_in_another_count(
+    text: str, offsets: list[tuple[int, int]], count: str | None
+) -> None:
+    words = ["Göut", "aspirin", "flu"]
+    lines = [
+        f"T{i}\tX {s} {e}\t{w}" for i, ((s, e), w) in enumerate(zip(offsets, words, strict=True))
+    ]
+    read_so = one("\n".join(lines), text)
+    assert (read_so.count, read_so.faults) == (count, [])
+    assert [read_so.text[m.start : m.end] for m in read_so.mentions] == words
+    assert read_so.title_length == 15
+    assert not set(read_so.text) & set("\r\n")
+
+
+def test_pieces_in_another_count_are_joined() -> None:
+    read_so = one("T1\tX 8 16;17 19\taspirin. We", "Göut. 😀\r\naspirin.\r\nWe go.")
+    assert read_so.count == "code points, each line end as 1"
+    assert [read_so.text[m.start : m.end] for m in read_so.mentions] == ["aspirin.  We"]
+
+
+def test_a_text_most_of_whose_mentions_differ_is_not_gold() -> None:
+    found = one("T1\tX 0 4\tGout\nT2\tX 10 13\tflu\nT3\tX 14 18\tleft\n")
+    fatal = [f for f in found.faults if f.fatal]
+    assert [(f.place, f.reason, f.span) for f in fatal] == [("a/7.ann", "text differs", None)]
+    assert found.count is None
+
+
+def test_a_title_ends_where_its_line_does() -> None:
+    for end in ("\n", "\r\n", "\r"):
+        assert one("", f"Gout.{end}Flu.").title_length == 5

@@ -1,5 +1,6 @@
 """CoNLL columns: sentences, documents, and lines that are neither."""
 
+import gzip
 import io
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from engine.corpora.formats.iob import is_iob, read_iob
 from engine.corpora.formats.texts import AnnotatedText, Fault
 from engine.corpora.types import UNTYPED
+from schemas.errors import DamagedSource
 from schemas.spans import TypedSpan
 
 
@@ -40,6 +42,7 @@ def test_a_text_is_its_tokens_with_a_space_between() -> None:
         ("S-A B-A E-A", [(0, 1, "A"), (1, 3, "A")]),  # IOBES
         ("U-A B-A I-A L-A U-B", [(0, 1, "A"), (1, 4, "A"), (4, 5, "B")]),  # BILOU
         ("B-cell-line I-cell-line", [(0, 2, "cell-line")]),
+        ("B-Gene I-gene E-GENE B-gene", [(0, 3, "Gene"), (3, 4, "gene")]),
         ("B I O I", [(0, 2, UNTYPED), (3, 4, UNTYPED)]),
         # Broken ones: I, E or L begins a mention where there is none of its type to go on with.
         ("O I-A", [(1, 2, "A")]),
@@ -93,3 +96,122 @@ def test_bad_bytes() -> None:
 
 def test_nothing() -> None:
     assert read("") == read("-DOCSTART- O\n\n") == []
+
+
+# White space and hashes within tokens
+
+
+def tokens(text: str) -> list[str]:
+    """The texts of all sentences, none of which has a fault."""
+    found = read(text)
+    assert all(isinstance(i, AnnotatedText) and not i.faults for i in found)
+    return [i.text for i in found if isinstance(i, AnnotatedText)]
+
+
+SPACES = "\u00a0\u2009\u202f\u3000\u0085\u2028\x1c\x0b\x0c"
+
+
+@pytest.mark.parametrize("space", list(SPACES), ids=ascii)
+def test_white_space_of_unicode_is_part_of_a_token(space: str) -> None:
+    text = f"a O\n10{space}mg B-Dose\n{space}x{space} O\nb O\n"
+    expected = [f"a 10{space}mg {space}x{space} b"]
+    assert tokens(text) == tokens(text.replace(" ", "\t")) == expected
+    (found,) = read(text)
+    assert isinstance(found, AnnotatedText)
+    assert found.mentions == [TypedSpan(2, 7, "Dose")]
+    # Also a token that is nothing else, where a tab says that it is one.
+    assert tokens(f"a\tO\n{space}\tO\nb\tB-Dose\n") == [f"a {space} b"]
+
+
+def test_a_column_that_lacks_its_token_or_tag_is_none() -> None:
+    for line in ("\u00a0\t", " \tO", "\u00a0O"):
+        (found,) = read(f"a\tO\n{line}\nb\tO\n")
+        assert isinstance(found, AnnotatedText)
+        assert [f.reason for f in found.faults] == ["malformed line"]
+    # Tabs alone are an empty line.
+    assert tokens("a\tO\n\t\t\nb\tO\n") == ["a", "b"]
+
+
+@pytest.mark.parametrize("between", [" ", "\t"])
+def test_a_token_may_begin_with_hashes(between: str) -> None:
+    text = "item O\n###3 O\n### O\n####x B-Chemical\n\n### O\nend O\n".replace(" ", between)
+    assert tokens(text) == ["item ###3 ### ####x", "### end"]
+    (first, _) = read(text)
+    assert isinstance(first, AnnotatedText)
+    assert first.mentions == [TypedSpan(14, 19, "Chemical")]
+
+
+@pytest.mark.parametrize(
+    "line", ["###", "###MEDLINE:9", "### abstract 9", "### Vitamin B", "### X-Gene", "###\tGout"]
+)
+def test_hashes_without_a_tag_begin_a_document(line: str) -> None:
+    for between in (" ", "\t"):
+        text = f"a O\n\n{line}\nb O\nc O\n".replace(" O", f"{between}O")
+        assert [i.document for i in read(text) if isinstance(i, AnnotatedText)] == [
+            "file:1", "file:3",
+        ]  # fmt: skip
+
+
+# Columns after the tag
+
+
+FLAIR = "T B-Cell -\n- I-Cell -\ncell I-Cell +\nline O -\n. O +\n\nGout B-Disease +\n"
+
+
+def flair(text: str) -> list[tuple[str, list[str]]]:
+    found = read(text)
+    assert all(isinstance(i, AnnotatedText) and not i.faults for i in found)
+    return [
+        (i.text, [i.text[m.start : m.end] for m in i.mentions])
+        for i in found
+        if isinstance(i, AnnotatedText)
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        FLAIR,
+        FLAIR.replace(" ", "\t"),
+        FLAIR.replace("\n", "\r\n"),
+        "-DOCSTART- O +\n\n" + FLAIR,
+        "-DOCSTART-\n\n" + FLAIR.replace("\n\n", "\n\n-DOCSTART- -X- O +\n\n"),
+        FLAIR.replace("cell I-Cell +", "cell I-Cell"),  # the last column is missing
+        FLAIR.replace(" +", " _").replace(" -\n", " lemma\n"),
+        FLAIR.replace(" +", " 0.93 x").replace(" -\n", " 0.5 y\n"),
+        FLAIR.replace(" +", "\t\t").replace(" -\n", "\t\t\n").replace(" ", "\t"),
+        FLAIR.replace(" B-", " NN B-").replace(" I-", " NN I-").replace(" O", " NN O"),
+    ],
+)
+def test_the_tags_are_in_the_last_column_that_holds_tags(text: str) -> None:
+    assert flair(text) == [("T - cell line .", ["T - cell"]), ("Gout", ["Gout"])]
+
+
+def test_documents_of_flair() -> None:
+    text = f"-DOCSTART- O +\n\n{FLAIR}\n-DOCSTART- O +\n\na O +\n"
+    documents = [i.document for i in read(text) if isinstance(i, AnnotatedText)]
+    assert documents == ["file:1", "file:1", "file:11"]
+
+
+def test_of_two_columns_with_tags_the_last_one_counts() -> None:
+    text = "EU NNP I-NP I-ORG\nrejects VBZ I-VP O\nGerman JJ I-NP I-MISC\n"
+    (found,) = read(text)
+    assert isinstance(found, AnnotatedText)
+    assert [m.entity_type for m in found.mentions] == ["ORG", "MISC"]
+    # Also where some lines are damaged.
+    (found,) = read(text.replace("I-MISC", "X-MISC"))
+    assert isinstance(found, AnnotatedText)
+    assert [f.reason for f in found.faults] == ["malformed line"]
+
+
+def test_a_line_with_a_third_column_is_known() -> None:
+    assert all(map(is_iob, ("Metformin B-Chemical +", "a\tO\t-", "-DOCSTART- O +", "10\u00a0mg O")))
+    assert not any(map(is_iob, ("the B-cell is small", "a X-Gene +", "\u00a0O")))
+
+
+def test_what_is_good_before_a_damaged_zip_comes_first() -> None:
+    data = gzip.compress("".join(f"{n} O\n\n" for n in range(9_999)).encode())
+    found = read_iob(io.BytesIO(data[:-2000]), "file")
+    with pytest.raises(DamagedSource):
+        for item in found:
+            assert isinstance(item, AnnotatedText) and not item.faults

@@ -87,6 +87,84 @@ def test_relations_are_passed_over() -> None:
     assert one(with_relation) == found
 
 
+@pytest.mark.parametrize(
+    "relation",
+    [
+        "7\tassociate\tD1\tD2",
+        "7\tINDIRECT-DOWNREGULATOR\tArg1:T1\tArg2:T2",
+        "7\tCPR:4\tT1\tT2\tY\tgold\t0.5\tx\ty",
+        "7\tpositive correlate\tD1",
+        "7\tx\t672\t675",
+        "7\tAssociation\t672\tD1\tNovel",
+        "7\t2-hop\tD1\tD2",
+        "7\tdrug|target\tChemical|D1\tGene|12\tNo\t",
+        "7\tNegated\tT1",
+        "7\tÄhnlich\t9\tD1\tD2",
+    ],
+)
+def test_a_relation_may_have_any_name_and_any_number_of_columns(relation: str) -> None:
+    without = block("7 9 12 flu Disease")
+    last = one(without[:-1] + relation + "\n\n")
+    first = one(without.replace("7\t9", f"{relation}\n7\t9"))
+    assert last == first == one(without)
+
+
+def test_an_empty_line_within_a_block_does_not_end_it() -> None:
+    apart = "7|t|Gout\n\n7|a|Flu.\n\n7\t5\t8\tFlu\tDisease\n\n7\tCID\tD1\tD2\n\n8|t|Gout\n"
+    first, second = read(apart)
+    assert first == one("7|t|Gout\n7|a|Flu.\n7\t5\t8\tFlu\tDisease\n")
+    assert isinstance(second, AnnotatedText) and second.document == "8"
+    # What names another document is none of its lines.
+    assert [type(i) for i in read("7|t|Gout\n\n8\t0\t4\tGout\tDisease\n")] == [
+        AnnotatedText, Fault,
+    ]  # fmt: skip
+
+
+ASTRAL_HEAD = "7|t|Göut 😀 and flu\n7|a|Gout is rare. Flu is not.\n"
+
+
+@pytest.mark.parametrize(
+    ("rows", "count"),
+    [
+        (["0 4 Göut", "12 15 flu", "16 20 Gout", "30 33 Flu"], "UTF-16 units"),
+        (["0 5 Göut", "15 18 flu", "19 23 Gout", "33 36 Flu"], "UTF-8 bytes"),
+        (["0 4 Göut", "11 14 flu", "16 20 Gout"], "code points, each line end as 2"),
+        (["0 4 Göut", "11 14 flu", "14 18 Gout"], "code points, each line end as 0"),
+        (["1 5 Göut", "12 15 flu", "16 20 Gout"], "code points, with 1 ahead of the text"),
+        (
+            ["0 4 Göut", "11 14 flu", "0 4 Gout", "14 17 Flu"],
+            "code points, from the start of the passage",
+        ),
+        (
+            ["0 4 Göut", "12 15 flu", "8 12 rare", "0 3 Flu"],
+            "UTF-16 units, from the start of the sentence",
+        ),
+        (["14 17 Flu", "0 4 Göut", "11 14 flu"], "code points, from the start of the passage"),
+        (["20 23 Flu", "0 4 Göut", "12 15 flu"], None),
+    ],
+)
+def test_offsets_in_another_count(rows: list[str], count: str | None) -> None:
+    lines = [f"7 {row} Disease" for row in rows]
+    read_so = one(block(*lines, head=ASTRAL_HEAD))
+    assert read_so.count == count
+    if count is not None:
+        assert read_so.faults == []
+        texts = sorted(read_so.text[m.start : m.end] for m in read_so.mentions)
+        assert texts == sorted(row.split()[2] for row in rows)
+
+
+def test_a_document_most_of_whose_mentions_differ_is_not_gold() -> None:
+    wrong = ["7 2 6 Gout Disease", "7 10 13 flu Disease", "7 0 4 Gout Disease"]
+    fatal = [f for f in one(block(*wrong)).faults if f.fatal]
+    assert [(f.place, f.reason, f.span) for f in fatal] == [
+        ("line 1, document 7", "text differs", None)
+    ]
+    assert fatal[0].found.startswith("2 of 3 mentions are not what stands at their offsets")
+    # Half of them are not most.
+    half = one(block(*wrong[1:]))
+    assert half.count is None and not any(f.fatal for f in half.faults)
+
+
 def test_text_that_differs_stays_where_its_offsets_say() -> None:
     found = one(block("7 9 12 Flu Disease"))
     assert found.mentions == [TypedSpan(9, 12, "Disease")]
@@ -105,6 +183,9 @@ def test_text_that_differs_stays_where_its_offsets_say() -> None:
         ("7 4 4 x Disease", "outside the text", "'x' at 4-4 of 38 code points"),
         ("8 0 4 Gout Disease", "malformed line", "expected a mention of document 7"),
         ("7 a 4 Gout Disease", "malformed line", "expected PMID, start, end, text, type"),
+        ("7 1.5 4 Gout Disease", "malformed line", "expected PMID, start, end, text, type"),
+        ("7  4 Gout Disease", "malformed line", "expected PMID, start, end, text, type"),
+        ("7 O 4 Gout Disease", "malformed line", "expected PMID, start, end, text, type"),
         ("7 -1 4 Gout Disease", "malformed line", "expected PMID, start, end, text, type"),
         ("7 0 4 Gout", "malformed line", "expected PMID, start, end, text, type"),
         ("7 0 4 Gout  ", "malformed line", "expected PMID, start, end, text, type"),

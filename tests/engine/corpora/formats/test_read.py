@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.corpora.formats.read import first_line, read_corpus, tell_format
-from engine.corpora.formats.texts import AnnotatedText
+from engine.corpora.formats.read import first_line, read_corpus, read_files, tell_format
+from engine.corpora.formats.texts import AnnotatedText, Fault
 from schemas.errors import UsageError
 
 PUBTATOR = "7|t|Gout\n7|a|Flu.\n7\t0\t4\tGout\tDisease\n"
@@ -103,6 +103,9 @@ def test_a_zip_that_breaks_off(tmp_path: Path, name: str) -> None:
         ("T\tNN\tB-Gene", "iob"),
         ("[ O", "iob"),
         ("-DOCSTART- -X- O O", "iob"),
+        ("Metformin B-Chemical +", "iob"),
+        ('{"PubTator3": [', "bioc-json"),
+        ('[{"documents": []}]', "bioc-json"),
         ('<?xml version="1.0"?>', "bioc-xml"),
         ("<collection>", "bioc-xml"),
         ('{"documents": []}', "bioc-json"),
@@ -125,3 +128,66 @@ def test_the_first_line_is_the_first_that_is_not_empty(tmp_path: Path) -> None:
     for missing in (tmp_path, tmp_path / "no"):
         with pytest.raises(UsageError, match="cannot be read"):
             first_line(str(missing))
+
+
+IN_BYTES = "{0}|t|Gö\n{0}|a|Gout flu.\n{0}\t4\t8\tGout\tDisease\n{0}\t9\t12\tflu\tDisease\n\n"
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    found = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    caplog.clear()
+    return found
+
+
+def test_another_count_is_told_once_per_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.pubtator").write_text(IN_BYTES.format(7) + IN_BYTES.format(8))
+    (tmp_path / "c.pubtator").write_text(PUBTATOR)
+    texts(tmp_path / "a.pubtator")
+    (told,) = warnings(caplog)
+    assert told.startswith(f"{tmp_path}/a.pubtator: offsets do not count code points")
+    assert told.endswith("UTF-8 bytes in 2 (such as 7)")
+    texts(tmp_path)
+    told_of_folder = warnings(caplog)
+    assert [told.split(": ")[0] for told in told_of_folder] == [
+        f"{tmp_path}, a.pubtator", f"{tmp_path}, b.pubtator",
+    ]  # fmt: skip
+    texts(tmp_path / "c.pubtator")
+    assert not warnings(caplog)
+
+
+def test_another_count_is_told_once_per_folder_of_pairs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in "789":
+        (tmp_path / f"{name}.txt").write_bytes(b"Gout\r\nFlu.\r\n")
+        (tmp_path / f"{name}.ann").write_text("T1\tDisease 5 8\tFlu\n")
+    assert texts(tmp_path) == ["Gout  Flu."] * 3
+    (told,) = warnings(caplog)
+    assert told.startswith(f"{tmp_path}: ")
+    assert told.endswith("code points, each line end as 1 in 3 (such as 7)")
+
+
+def test_an_empty_file_of_a_folder_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "a.pubtator").write_text(PUBTATOR)
+    (tmp_path / "b.pubtator").write_text("\n")
+    first, second = read_files(str(tmp_path), None, False)
+    assert (first[0], second[0]) == ("a.pubtator", "b.pubtator")
+    assert isinstance(second[1], Fault) and second[1].reason == "malformed text"
+
+
+def test_what_an_import_sets_aside_is_no_corpus(tmp_path: Path) -> None:
+    (tmp_path / "7.txt").write_text("Gout\nFlu.\n")
+    (tmp_path / "7.ann").write_text(ANN)
+    (tmp_path / "c.sentences.quarantine.jsonl").write_text("{}\n")
+    assert texts(tmp_path) == ["Gout Flu."]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.ndjson", "a.json"])
+def test_a_document_a_line(tmp_path: Path, name: str) -> None:
+    line = BIOC.replace('{"documents": [', "")[:-2] + "\n"
+    (tmp_path / name).write_text(line * 2)
+    (tmp_path / f"{name}.gz").write_bytes(gzip.compress(line.encode() * 2))
+    assert texts(tmp_path / name) == texts(tmp_path / f"{name}.gz") == ["Gout", "Gout"]
