@@ -28,6 +28,7 @@ from engine.steps.annotator import Annotator, annotator_of
 from engine.steps.prepare import check_template
 from schemas.configs.evaluate import EvaluateConfig
 from schemas.configs.load import load_config
+from schemas.credentials import without_credentials
 from schemas.errors import Faults, JobError
 from schemas.task import Task
 
@@ -112,7 +113,7 @@ def _score_files(config: EvaluateConfig, gold: str, predictions: str) -> Evaluat
             logger.warning("no %s %d documents, such as %s", what, len(documents), documents[0])
     tally = score_pairs(pairs, config.entity_types)
     return EvaluateResult(
-        of=predictions,
+        of=without_credentials(predictions),
         texts=len(pairs.pairs),
         missing=len(pairs.missing),
         extra=len(pairs.extra),

@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import pyarrow.parquet as pq
@@ -21,6 +21,7 @@ from engine.corpora.provenance import find_documents
 from engine.corpora.splits import choose_split, is_dev, key_of_lines
 from engine.corpora.types import parse_type_map
 from engine.storage.whole_file import open_target
+from schemas.credentials import without_credentials
 from schemas.errors import UsageError
 
 DEV_SHARE = 0.1
@@ -113,7 +114,7 @@ def _read_files(corpus: Corpus) -> list[tuple[str, AnnotatedText | Fault]]:
                 first = next((i for i in read if isinstance(i, Fault)), None)
                 why = f": {first.place}: {first.reason}: {first.found:.120}" if first else ""
                 raise UsageError(f"corpus {corpus.name}, {file}: holds no text{why}")
-            name = Path(file).name
+            name = PurePosixPath(without_credentials(file)).name
             items += [(split, _within_file(item, name)) for item in read]
     return items
 

@@ -16,6 +16,7 @@ from pathlib import PurePath
 from engine.corpora.formats.read import FORMATS, first_line, read_corpus, tell_format
 from engine.corpora.formats.texts import AnnotatedText, Fault
 from engine.scoring.scores import Tally
+from schemas.credentials import without_credentials
 from schemas.errors import UsageError
 from schemas.spans import TypedSpan
 
@@ -83,9 +84,9 @@ def score_pairs(pairs: Pairs, entity_types: Collection[str] | None = None) -> Ta
                 f"have {', '.join(sorted(types)) or 'none'}"
             )
         types &= set(entity_types)
-    tally = Tally()
+    tally, corpus = Tally(), PurePath(without_credentials(pairs.gold)).name
     for pair in pairs.pairs:
-        tally.add(PurePath(pairs.gold).name, pair.document, pair.gold, pair.predicted, types)
+        tally.add(corpus, pair.document, pair.gold, pair.predicted, types)
     return tally
 
 

@@ -27,6 +27,7 @@ from schemas.annotations import (
     RUNS_SCHEMA,
     SCHEMA_VERSION,
 )
+from schemas.credentials import has_credentials
 from schemas.errors import JobError, UsageError, reason
 
 TABLES = {
@@ -53,9 +54,20 @@ _VERSION_KEY = "pubmark.schema_version"
 
 
 class Store:
-    """The tables under ``root``, a local path or any URI that delta-rs opens."""
+    """The tables under ``root``, a local path or any URI that delta-rs opens.
+
+    Raises:
+        UsageError: if ``root`` carries credentials. delta-rs takes none from a URI, and writes the
+            URI of a table that it makes into its log.
+    """
 
     def __init__(self, root: str):
+        if has_credentials(root):
+            raise UsageError(
+                f"target {root}: has credentials in its URI, which tables do not take; expected "
+                "them in the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+                "AZURE_STORAGE_SAS_TOKEN, GOOGLE_APPLICATION_CREDENTIALS, …)"
+            )
         self.root = root.rstrip("/")
 
     def uri(self, table: str) -> str:

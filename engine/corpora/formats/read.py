@@ -22,6 +22,7 @@ from engine.corpora.formats.mark_lines import read_marked
 from engine.corpora.formats.pubtator import is_title, read_pubtator
 from engine.corpora.formats.texts import AnnotatedText, Fault
 from engine.storage.filesystem import filesystem
+from schemas.credentials import name_without_credentials
 from schemas.errors import DamagedSource, UsageError
 
 
@@ -71,6 +72,8 @@ def read_corpus(file: str, form: str | None, tokenised: bool) -> Iterator[Annota
     root = str(PurePosixPath(paths[0]).parent) if len(paths) == 1 else path.rstrip("/")
     for p in paths:
         name = p.removeprefix(root).lstrip("/")
+        if "://" in file:
+            name = name_without_credentials(name)
         try:
             yield from _read(fs, p, name, form, tokenised)
         except DamagedSource as e:
