@@ -15,6 +15,7 @@ from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from pyarrow.dataset import Dataset
 
+from engine.tables.exclusive import check_exclusive
 from engine.tables.layout.files import as_stored
 from engine.tables.layout.writer import write_small
 from engine.tables.reading import open_dataset
@@ -200,7 +201,12 @@ class Store:
 
     @contextmanager
     def writing(self, table: str) -> Iterator[None]:
-        """Errors of storage within the block are a JobError that names the table."""
+        """Errors of storage within the block are a JobError that names the table.
+
+        Raises:
+            JobError: also if this run may write no more (exclusive.py).
+        """
+        check_exclusive()
         try:
             yield
         except (DeltaError, OSError) as e:

@@ -41,6 +41,12 @@ class Server:
         (self._folder / "refuse").write_text("\n".join(parts))
 
     @property
+    def requests(self) -> int:
+        """How many requests came."""
+        file = self._folder / "requests"
+        return file.stat().st_size if file.exists() else 0
+
+    @property
     def refused(self) -> int:
         """How many requests were refused."""
         file = self._folder / "refused"
@@ -65,6 +71,8 @@ def s3_server(folder: Path) -> Iterator[Server]:
 
 
 def _answer(folder: Path, app: Any, environ: dict[str, Any], start_response: Any) -> Any:
+    with (folder / "requests").open("a") as requests:
+        requests.write(".")
     file = folder / "refuse"
     parts = file.read_text().split() if file.exists() else []
     path = environ["PATH_INFO"]
