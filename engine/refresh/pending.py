@@ -40,7 +40,7 @@ def pending(shards: Sequence[Shard], ledger: Ledger, mirrored: str | None) -> li
             continue
         info = infos.get(shard.uri, {})
         size = int(info.get("size") or -1)
-        name = PurePosixPath(shard.uri).name
+        name = PurePosixPath(shard.name).name
         md5 = None
         if without_credentials(shard.uri).startswith(prefix):
             md5 = md5s.get((name, size))
@@ -91,5 +91,5 @@ def _infos(shards: Iterable[Shard]) -> dict[str, dict[str, Any]]:
 def _prefix(folder: str) -> str:
     """The beginning that the URIs of a folder's shards have in common, without credentials."""
     if "://" in folder:
-        return without_credentials(folder).rstrip("/") + "/"
+        return without_credentials(folder).partition("?")[0].rstrip("/") + "/"
     return str(filesystem(folder)[1]).rstrip("/") + "/"
