@@ -224,29 +224,36 @@ def test_jobs_with_secrets_in_their_uris(
         assert (result["annotated"], result["settled"]) == ((3, 0) if turn == 0 else (0, 3))
         examples = tmp_path / f"out/examples{turn}"
         corpus = uri_of(server, secret, "gold.pubtator")
-        code, _, _ = said.run("corpus", "import", corpus, "--to", examples, "--types",
+        code, _, whole = said.run("corpus", "import", corpus, "--to", examples, "--types",
                               "Chemical=chemical", "--split", "test", "--format", "pubtator",
                               "--json")  # fmt: skip
-        assert code == 0
+        assert code == 0, whole
         said.run("evaluate", "--gold", corpus, "--predictions", corpus, "--json")
-        code, _, _ = said.run("evaluate", "--corpus", examples, *model, *work)
-        assert code == 0
-        code, _, _ = said.run("replay", "--to", root, "--status", "ok", *model, *work)
-        assert code == 0
-        code, _, _ = said.run("compare", "--source", source, *model, "--against", checkpoint, *work)
-        assert code == 0
-        code, _, _ = said.run("checkpoint", "merge", checkpoint, "--to", tmp_path / "out/merged")
-        assert code == 2
+        code, _, whole = said.run(
+            "evaluate", "--corpus", examples / "gold.sentences.parquet", *model, *work
+        )
+        assert code == 0, whole
+        code, _, whole = said.run("replay", "--to", root, "--status", "ok", *model, *work)
+        assert code == 0, whole
+        code, _, whole = said.run(
+            "compare", "--source", source, *model, "--against", checkpoint, *work
+        )
+        assert code == 0, whole
+        code, _, whole = said.run(
+            "checkpoint", "merge", checkpoint, "--to", tmp_path / "out/merged"
+        )
+        assert code == 2, whole
         with nlm_server() as nlm:
             nlm.publish("updatefiles", "pubmed26n0001.xml.gz", gzip.compress(body.encode()))
             with_user = nlm.url.replace("http://", f"http://me:{secret}@")
             mirror = {"to": uri_of(server, secret, "mirror"), "source": with_user}
-            code, out, _ = said.run("mirror", "updates", "--to", mirror["to"], "--from", with_user,
-                                    "--json")  # fmt: skip
-            assert code == 0 and json.loads(out)["fetched"] == (1 if turn == 0 else 0)
+            code, out, whole = said.run("mirror", "updates", "--to", mirror["to"], "--from",
+                                        with_user, "--json")  # fmt: skip
+            assert code == 0, whole
+            assert json.loads(out)["fetched"] == (1 if turn == 0 else 0)
             turns = ["refresh", "--to", tmp_path / "out/r", *model, *work]
             turns += given(COMMANDS["refresh"], {"mirror": mirror})
-            code, out, _ = said.run(*turns)
+            code, out, whole = said.run(*turns)
             assert json.loads(out)["annotated"] == (3 if turn == 0 else 0)
             assert json.loads(out)["outcome"] == ("done" if turn == 0 else "nothing to do")
         for view in ("annotators", "runs", "files", "annotations"):
