@@ -14,6 +14,7 @@ their variables.
 import os
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote
 
@@ -237,6 +238,7 @@ def _is_signature(parameter: str) -> bool:
     return bool(equals) and _is_secret_parameter(name, value)
 
 
+@lru_cache(maxsize=4096)
 def _is_secret(name: str, in_uri: bool = False) -> bool:
     """Whether something of this name is a secret; ``in_uri``: as one of a URI's parameters."""
     name = unquote(name)

@@ -69,6 +69,8 @@ class Lease:
 
     def __init__(self, uri: str):
         self._uri = uri
+        self.version = -1
+        self.entry: Entry | None = None
         try:
             self._table = DeltaTable(uri, storage_options=_STORAGE)
         except TableNotFoundError:
@@ -137,7 +139,7 @@ class Lease:
 
     def _read(self) -> None:
         self.version = self._table.version()
-        self.entry: Entry | None = None
+        self.entry = None
         for count in (1, _LOOKED_BACK):
             for commit in self._table.history(count):
                 if found := commit.get(_KEY):

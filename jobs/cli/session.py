@@ -85,7 +85,7 @@ def session(verbose: bool = False) -> Iterator[None]:
     try:
         yield
     except PubmarkError as e:
-        STDERR.print(f"pubmark: {e}", style="bold red", markup=False, soft_wrap=True)
+        STDERR.print(redact(f"pubmark: {e}"), style="bold red", markup=False, soft_wrap=True)
         raise typer.Exit(e.exit_code) from None
     except KeyboardInterrupt:
         STDERR.print("pubmark: interrupted")
