@@ -270,9 +270,12 @@ def _hide_parameter(match: re.Match[str]) -> str:
 
 
 def _hide_value(match: re.Match[str]) -> str:
-    """What stands under a secret's name, outside of a URI; no number, list or mapping."""
-    value = match["value"]
-    if value[0] in "[({<" or value.isdigit() or not _is_secret(match["name"]):
+    """What stands under a secret's name, outside of a URI; no list or mapping, nor a number of
+    tokens."""
+    name, value = match["name"], match["value"]
+    if value[0] in "[({<" or value in ("null", "None") or not _is_secret(name):
+        return match[0]
+    if "token" in name.lower() and re.fullmatch(r"[\d.,]+", value):
         return match[0]
     return f"{match['start']}{HIDDEN}{match.groupdict().get('quote') or ''}"
 

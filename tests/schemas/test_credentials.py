@@ -106,6 +106,7 @@ def test_a_text_with_credentials(text: str, shown: str) -> None:
     [
         "max_tokens=256, prompt_tokens: 3, stop_token_ids=[1, 2], tokenizer=/a/b",
         "run 20260101T000000Z-abcdef: 3 of 5 tokens; token: unknown key; valid: to, sources",
+        "max_tokens_per_text_token: 1.5\ntoken=12,\ntoken: null",
         "IL-2 (key: see table), authors@example.org, p = 0.05, secretion=high",
     ],
 )
