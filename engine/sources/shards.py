@@ -14,7 +14,7 @@ from typing import IO
 
 from engine.sources.nlm import nlm_number
 from engine.storage.filesystem import ARROW_SCHEMES, filesystem
-from schemas.credentials import name_without_credentials, user_of, without_credentials
+from schemas.credentials import name_without_credentials, redact, user_of, without_credentials
 from schemas.errors import UsageError
 
 FORMATS = {
@@ -38,6 +38,11 @@ class Shard:
     name: str
     format: str
     md5: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """Where it is, for people: its URI with its credentials hidden."""
+        return redact(self.uri)
 
 
 def find_shards(sources: Sequence[str]) -> list[Shard]:
