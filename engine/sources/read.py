@@ -112,7 +112,8 @@ def read_citations(
         pass
     if wanted is not None and number != len(wanted):
         raise OSError(
-            f"{shard.shown}: changed since it was planned: had {len(wanted)} citations, has {number}"
+            f"{shard.shown}: changed since it was planned: had {len(wanted)} citations, "
+            f"has {number}"
         )
     if batch:
         yield citations_to_batch(batch, shard.name)
