@@ -270,7 +270,13 @@ def test_jobs_with_secrets_in_their_uris(
     assert place.startswith(f"s3://{BUCKET}/ck?endpoint_override=")
     assert len(DeltaTable(root / "files").to_pyarrow_table()) == 1
     kept = stored(tmp_path / "out") + stored(tmp_path / "cache")
+    for item in server.client.list_objects_v2(Bucket=BUCKET)["Contents"]:
+        if not item["Key"].startswith("ck/"):  # what the mirror has written, its record too
+            content = server.client.get_object(Bucket=BUCKET, Key=item["Key"])["Body"].read()
+            kept += item["Key"] + content.decode("latin-1")
+    assert ".mirror-updates.json" in kept
     session = ray._private.worker._global_node.get_session_dir_path()
     logs = stored(Path(session) / "logs")
+    assert "gcs_server" in logs
     for secret in SECRETS:
         assert secret not in kept and secret not in logs
