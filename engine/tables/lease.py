@@ -10,7 +10,7 @@ and on an object store. Nothing here depends on a clock.
 """
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties
@@ -29,6 +29,8 @@ _CONFIGURATION: dict[str, str | None] = {
 }
 _STORAGE = {"timeout": "20s", "max_retries": "3"}
 """A renewal must not wait for a store for longer than a lease lasts."""
+_LONGEST_LEASE_S = 3600.0
+"""An entry of a longer one is not believed: nobody waits for days."""
 _LOOKED_BACK = 20
 """Another program may have made the newest versions: so many are looked at."""
 
@@ -143,5 +145,15 @@ class Lease:
         for count in (1, _LOOKED_BACK):
             for commit in self._table.history(count):
                 if found := commit.get(_KEY):
-                    self.entry = Entry(**json.loads(found))
+                    self.entry = _parse(found)
                     return
+
+
+def _parse(text: str) -> Entry | None:
+    """An entry, also of a later version with more fields; None of a text that is none."""
+    try:
+        values = json.loads(text)
+        entry = Entry(**{f.name: values[f.name] for f in fields(Entry) if f.name in values})
+        return replace(entry, lease_s=min(max(0.0, float(entry.lease_s)), _LONGEST_LEASE_S))
+    except (ValueError, TypeError):
+        return None

@@ -1,13 +1,14 @@
 """The table of a lock: a version of it is made once, whoever tries."""
 
+import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, write_deltalake
 
 from engine.tables.lease import Entry, Lease
 from schemas.errors import UsageError
@@ -42,6 +43,28 @@ def test_a_version_of_another_program_hides_nothing(tmp_path: Path) -> None:
     DeltaTable(str(tmp_path / "lock")).alter.set_table_description("seen by another program")
     assert Lease(str(tmp_path / "lock")).entry == ENTRY
     assert lease.renew(ENTRY) == replace(ENTRY, beat=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "seen"),
+    [
+        ({"colour": "red"}, ENTRY),  # of a later version
+        ({"lease_s": 1e9}, replace(ENTRY, lease_s=3600.0)),
+        ({"lease_s": "long"}, None),
+        ({"owner": None}, replace(ENTRY, owner=None)),  # type: ignore[arg-type]
+    ],
+)
+def test_an_entry_that_is_odd(tmp_path: Path, change: dict[str, object], seen: Entry) -> None:
+    lease = Lease(str(tmp_path / "lock"))
+    table = DeltaTable(tmp_path / "lock")
+    text = json.dumps(asdict(ENTRY) | change)
+    table.create_write_transaction(
+        [], mode="append", schema=table.schema(),
+        commit_properties=CommitProperties(custom_metadata={"pubmark.lock": text}),
+    )  # fmt: skip
+    lease.reload()
+    assert lease.entry == seen
+    assert lease.put(ENTRY) and Lease(str(tmp_path / "lock")).entry == ENTRY
 
 
 def test_many_versions_cost_no_more_than_a_few(tmp_path: Path) -> None:
