@@ -28,6 +28,7 @@ from engine.steps.annotator import Annotator, annotator_of
 from engine.steps.prepare import check_template
 from schemas.configs.evaluate import EvaluateConfig
 from schemas.configs.load import load_config
+from schemas.credentials import without_credentials
 from schemas.errors import Faults, JobError
 from schemas.task import Task
 
@@ -114,7 +115,7 @@ def _score_files(config: EvaluateConfig, gold: str, predictions: str) -> Evaluat
     for told in unmatched_types(pairs, config.entity_types):
         logger.warning("%s", told)
     return EvaluateResult(
-        of=predictions,
+        of=without_credentials(predictions),
         texts=len(pairs.pairs),
         missing=len(pairs.missing),
         extra=len(pairs.extra),

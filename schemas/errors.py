@@ -4,15 +4,23 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
+from schemas.credentials import redact
+
 T = TypeVar("T")
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class PubmarkError(Exception):
-    """A fault that a person can act on; the command line prints its message without a traceback."""
+    """A fault that a person can act on; the command line prints its message without a traceback.
+
+    The message holds no credentials, whatever URIs and errors of others it was made of.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str = ""):
+        super().__init__(redact(message))
 
 
 class UsageError(PubmarkError):
@@ -64,12 +72,12 @@ class DamagedSource(Exception):
     """
 
     def __init__(self, place: str, cause: str):
-        super().__init__(f"{place}: {cause}")
-        self.place = place
-        self.cause = cause
+        self.place, self.cause = redact(place), redact(cause)
+        super().__init__(f"{self.place}: {self.cause}")
 
 
 def reason(error: BaseException) -> str:
-    """What an error of another library says, in one line: the cause may stand in the last."""
+    """What an error of another library says, in one line and without credentials: the cause may
+    stand in the last line."""
     lines = (line.strip(" \t↳") for line in _COLOURS.sub("", str(error)).splitlines())
-    return ": ".join(line.rstrip(":") for line in lines if line) or type(error).__name__
+    return redact(": ".join(line.rstrip(":") for line in lines if line)) or type(error).__name__

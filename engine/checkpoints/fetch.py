@@ -14,6 +14,7 @@ from filelock import FileLock
 
 from engine.storage.cache import cache_folder
 from engine.storage.filesystem import filesystem
+from schemas.credentials import without_credentials
 from schemas.errors import UsageError
 
 EMBEDDED = "nano"
@@ -92,9 +93,12 @@ def _download(uri: str) -> Path:
         raise UsageError(f"checkpoint {uri}: cannot be opened: {e}") from e
     if not files:
         raise UsageError(f"checkpoint {uri}: no files there")
+    # By where it is, whoever reads it: a path may hold the credentials that its URI had.
     state = sorted(
-        (f["name"], f["size"], str(f.get("mtime", f.get("LastModified")))) for f in files
+        (f["name"].rsplit("/", 1)[-1], f["size"], str(f.get("mtime", f.get("LastModified"))))
+        for f in files
     )
+    state = [(without_credentials(uri), 0, ""), *state]
     key = hashlib.blake2b(repr(state).encode(), digest_size=12).hexdigest()
     target = cache_folder() / "checkpoints" / key
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import pyarrow.parquet as pq
@@ -30,6 +30,7 @@ from engine.corpora.provenance import find_documents
 from engine.corpora.splits import choose_split, is_dev, key_of_lines
 from engine.corpora.types import parse_type_map
 from engine.storage.whole_file import open_target
+from schemas.credentials import without_credentials
 from schemas.errors import Faults, UsageError
 
 DEV_SHARE = 0.1
@@ -126,18 +127,18 @@ def _read(corpus: Corpus) -> _Read:
     read = _Read(corpus)
     for split, files in corpus.files.items():
         for file in files:
-            first = None
-            empty = True
+            shown, first, empty = without_credentials(file), None, True
             for name, item in read_files(file, corpus.format, corpus.tokenised):
                 if isinstance(item, AnnotatedText):
                     empty = False
                 elif first is None:
                     first = item
                 read.items.append((split, _within_file(item, name)))
-                read.files.append(f"{split} file {file}" + f", {name}" * (name != Path(file).name))
+                within = f", {name}" * (name != PurePosixPath(shown).name)
+                read.files.append(f"{split} file {shown}{within}")
             if empty:
                 why = f": {first.place}: {first.reason}: {first.found:.120}" if first else ""
-                raise UsageError(f"corpus {corpus.name}, {file}: holds no text{why}")
+                raise UsageError(f"corpus {corpus.name}, {shown}: holds no text{why}")
     return read
 
 

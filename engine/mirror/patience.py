@@ -14,6 +14,8 @@ import requests
 from urllib3.exceptions import InvalidHeader, MaxRetryError
 from urllib3.util import Retry
 
+from schemas.credentials import redact
+
 logger = logging.getLogger(__name__)
 
 # A server that asks for a longer pause gets it: the URL is given up, for another run to fetch.
@@ -26,7 +28,7 @@ class FetchError(Exception):
     ``status`` is the HTTP status, if that was the cause."""
 
     def __init__(self, cause: str, by_server: bool = False, status: int | None = None):
-        super().__init__(cause)
+        super().__init__(redact(cause))
         self.by_server = by_server
         self.status = status
 
@@ -112,7 +114,7 @@ class Patience:
             raise FetchError(f"{message} ({attempts} attempts)", by_server=True) from cause
         self._pace.hold(asked)
         seconds = self._retry.get_backoff_time()
-        logger.info("%s: %s; again in %.0f s", self._url, message, max(asked, seconds))
+        logger.info("%s; again in %.0f s", redact(f"{self._url}: {message}"), max(asked, seconds))
         self._pace.wait(seconds)
 
     def _seconds_asked(self, cause: Exception) -> float:

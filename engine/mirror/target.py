@@ -21,6 +21,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from engine.storage.cache import cache_folder
 from engine.storage.filesystem import filesystem
+from schemas.credentials import without_credentials
 from schemas.errors import UsageError
 
 _BLOCK_BYTES = 1 << 22
@@ -153,8 +154,9 @@ def _open(uri: str) -> tuple[Any, str]:
 
 
 def _staging_folder(uri: str) -> Path:
-    """The folder for the part files of a target that is not local; the same for the same URI."""
-    key = hashlib.blake2b(uri.rstrip("/").encode(), digest_size=12).hexdigest()
+    """The folder for the part files of a target that is not local; the same for the same URI, with
+    whatever credentials."""
+    key = hashlib.blake2b(without_credentials(uri).rstrip("/").encode(), digest_size=12).hexdigest()
     return cache_folder() / "mirror" / key
 
 

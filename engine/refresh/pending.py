@@ -20,6 +20,7 @@ from engine.storage.digests import changed_at, remembered
 from engine.storage.filesystem import filesystem
 from engine.tables.ledger import Ledger
 from schemas.configs.options import MirrorKind
+from schemas.credentials import without_credentials
 
 
 def pending(shards: Sequence[Shard], ledger: Ledger, mirrored: str | None) -> list[Shard]:
@@ -39,8 +40,10 @@ def pending(shards: Sequence[Shard], ledger: Ledger, mirrored: str | None) -> li
             continue
         info = infos.get(shard.uri, {})
         size = int(info.get("size") or -1)
-        name = PurePosixPath(shard.uri).name
-        md5 = md5s.get((name, size)) if shard.uri.startswith(prefix) else None
+        name = PurePosixPath(shard.name).name
+        md5 = None
+        if without_credentials(shard.uri).startswith(prefix):
+            md5 = md5s.get((name, size))
         if md5 is None:
             md5 = md5_of(shard, info)
         if ledger.position(shard.name, md5) is None:
@@ -86,7 +89,7 @@ def _infos(shards: Iterable[Shard]) -> dict[str, dict[str, Any]]:
 
 
 def _prefix(folder: str) -> str:
-    """The beginning that the URIs of a folder's shards have in common."""
+    """The beginning that the URIs of a folder's shards have in common, without credentials."""
     if "://" in folder:
-        return folder.rstrip("/") + "/"
+        return without_credentials(folder).partition("?")[0].rstrip("/") + "/"
     return str(filesystem(folder)[1]).rstrip("/") + "/"

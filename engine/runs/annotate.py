@@ -143,10 +143,10 @@ class _Job:
         run, result = self._run, self._run.result
         for shard, report in zip(self._intake.shards, plan.reports, strict=True):
             result.rejected += len(report.rejected)
-            result.problems += [f"{shard.uri}: rejected {line}" for line in report.rejected]
+            result.problems += [f"{shard.shown}: rejected {line}" for line in report.rejected]
             if report.damage:
                 result.damaged += 1
-                result.problems.append(f"{shard.uri}: damaged {report.damage}")
+                result.problems.append(f"{shard.shown}: damaged {report.damage}")
         for problem in result.problems:
             logger.warning("%s", problem)
         result.read, result.settled = plan.read, plan.settled

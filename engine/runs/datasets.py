@@ -26,6 +26,7 @@ from engine.tables.layout.files import between, stored_files, touched
 from engine.tables.rows import read_stored
 from schemas.annotations import METADATA_COLUMNS
 from schemas.citation import CITATION_SCHEMA
+from schemas.credentials import without_credentials
 from schemas.task import Task
 
 
@@ -158,7 +159,9 @@ def _read(
 
 def _metadata_of(uri: str) -> BlockMetadata:
     """What Ray is told of a file before it is read: its URI, for the statistics, but no counts."""
-    return BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None, input_files=(uri,))
+    return BlockMetadata(
+        num_rows=None, size_bytes=None, exec_stats=None, input_files=(without_credentials(uri),)
+    )
 
 
 class _FileSource(Datasource):

@@ -19,6 +19,7 @@ from engine.checkpoints.load import Checkpoint, load_checkpoint
 from engine.codecs import mark
 from engine.scoring.gold import GoldText
 from engine.steps.sentences import split_sentences
+from schemas.credentials import without_credentials
 from schemas.errors import UsageError
 from schemas.spans import Span
 from schemas.task import CheckpointManifest, EntityType, Task
@@ -138,8 +139,8 @@ def few_shot_checkpoint(ref: str, task: Task, shots: dict[str, list[Shot]]) -> I
         frame, newlines = _read_tokenizer(path, ref)
         count = max(map(len, shots.values()), default=0)
         manifest = CheckpointManifest(
-            name=f"{Path(ref).name}, {count}-shot",
-            description=f"{ref}, not tuned, prompted with {count} examples.",
+            name=f"{Path(without_credentials(ref)).name}, {count}-shot",
+            description=f"{without_credentials(ref)}, not tuned, prompted with {count} examples.",
             task=few_shot_task(task, shots, frame),
         )
         (made / "pubmark.json").write_text(manifest.model_dump_json(), encoding="utf-8")

@@ -17,6 +17,7 @@ from engine.corpora.formats.read import FORMATS, first_line, read_corpus, tell_f
 from engine.corpora.formats.texts import AnnotatedText, Fault
 from engine.scoring.scores import Tally
 from engine.scoring.types import alike, spell, spellings
+from schemas.credentials import without_credentials
 from schemas.errors import UsageError
 from schemas.spans import TypedSpan
 
@@ -88,11 +89,11 @@ def score_pairs(pairs: Pairs, entity_types: Collection[str] | None = None) -> Ta
                 f"have {', '.join(sorted(types)) or 'none'}"
             )
         types &= set(asked)
-    tally = Tally()
+    tally, corpus = Tally(), PurePath(without_credentials(pairs.gold)).name
     chosen = _spelling(pairs)
     for pair in pairs.pairs:
         gold, predicted = (_spelled(m, chosen) for m in (pair.gold, pair.predicted))
-        tally.add(PurePath(pairs.gold).name, pair.document, gold, predicted, types)
+        tally.add(corpus, pair.document, gold, predicted, types)
     return tally
 
 

@@ -93,7 +93,9 @@ def read_citations(
             MD5 (if the shard has one) or in a number of citations other than ``wanted`` has.
     """
     if shard.md5 is not None and (md5 := digest_shard(shard)) != shard.md5:
-        raise OSError(f"{shard.uri}: changed since it was planned: had MD5 {shard.md5}, has {md5}")
+        raise OSError(
+            f"{shard.shown}: changed since it was planned: had MD5 {shard.md5}, has {md5}"
+        )
     batch: list[Citation] = []
     number = 0
     try:
@@ -110,7 +112,8 @@ def read_citations(
         pass
     if wanted is not None and number != len(wanted):
         raise OSError(
-            f"{shard.uri}: changed since it was planned: had {len(wanted)} citations, has {number}"
+            f"{shard.shown}: changed since it was planned: had {len(wanted)} citations, "
+            f"has {number}"
         )
     if batch:
         yield citations_to_batch(batch, shard.name)

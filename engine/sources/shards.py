@@ -8,12 +8,13 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import IO
 
 from engine.sources.nlm import nlm_number
 from engine.storage.filesystem import ARROW_SCHEMES, filesystem
+from schemas.credentials import name_without_credentials, redact, user_of, without_credentials
 from schemas.errors import UsageError
 
 FORMATS = {
@@ -30,13 +31,18 @@ FORMATS = {
 @dataclass(frozen=True, slots=True)
 class Shard:
     """One input file. ``name`` is its path below the SOURCE that named it, and is stored as the
-    ``source`` of its citations. ``md5`` is that of its bytes when it was scanned, in hex; None if
-    it has not been scanned."""
+    ``source`` of its citations: it holds no credentials, and is the same with others. ``md5`` is
+    that of its bytes when it was scanned, in hex; None if it has not been scanned."""
 
-    uri: str
+    uri: str = field(repr=False)
     name: str
     format: str
     md5: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """Where it is, for people: its URI with its credentials hidden."""
+        return redact(self.uri)
 
 
 def find_shards(sources: Sequence[str]) -> list[Shard]:
@@ -103,9 +109,11 @@ def _expand(source: str) -> list[Shard]:
     mark = "?" if scheme.removesuffix("://") in ARROW_SCHEMES else "::"
     _, mark, rest = source.removeprefix(scheme).partition(mark)
     rest = mark + rest if scheme else ""
+    # pyarrow takes user and password for the file system's, fsspec for a part of the path.
+    head = scheme + user_of(source) if scheme.removesuffix("://") in ARROW_SCHEMES else scheme
     try:
         if fs.isfile(path):
-            return [_shard(scheme, rest, path, PurePosixPath(path).name, source)]
+            return [_shard(head, rest, path, _own_name(path), source)]
         if fs.isdir(path):
             root, paths = path.rstrip("/"), fs.find(path)
         elif any(c in source for c in "*?[") and (matches := fs.glob(path, detail=True)):
@@ -117,7 +125,7 @@ def _expand(source: str) -> list[Shard]:
         raise UsageError(f"source {source}: {e}") from e
     names = {p: p[len(root) :].lstrip("/") for p in sorted(paths) if _format(p)}
     shards = [
-        _shard(scheme, rest, p, name, source)
+        _shard(head, rest, p, name, source)
         for p, name in names.items()
         if not any(part.startswith((".", "_")) for part in PurePosixPath(name).parts)
     ]
@@ -130,12 +138,29 @@ def _shard(scheme: str, rest: str, path: str, name: str, source: str) -> Shard:
     form = _format(path)
     if form is None:
         raise UsageError(f"source {source}: unknown kind of file; expected {', '.join(FORMATS)}")
+    if scheme:
+        name = name_without_credentials(name)
     if scheme and "://" not in path:
         path = scheme + path + rest
     return Shard(path, name, form)
 
 
+def _own_name(path: str) -> str:
+    """The name of a file. That of a URL is what stands before its query, if that is a file's name:
+    the query may be a signature, with slashes in it."""
+    if path.startswith(("http://", "https://")):
+        before = path.partition("?")[0]
+        if _ending(PurePosixPath(before).name):
+            return PurePosixPath(before).name
+        path = without_credentials(path)
+    return PurePosixPath(path).name
+
+
 def _format(path: str) -> str | None:
     """The format by the end of the name, in whatever case; None if it is none of FORMATS."""
-    name = PurePosixPath(path).name.lower()
+    return _ending(_own_name(path))
+
+
+def _ending(name: str) -> str | None:
+    name = name.lower()
     return next((form for ending, form in FORMATS.items() if name.endswith(ending)), None)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.storage.cache import cache_folder
+from schemas.credentials import without_credentials
 
 _SETTLED_S = 2.0
 """A file that changed so lately may change again within the same tick of its clock."""
@@ -31,11 +32,12 @@ def remembered(
 
     ``kind`` names the algorithm, ``size`` is in bytes. ``changed`` is the time of the last change
     in nanoseconds, or another value that the store gives and that changes when the content does,
-    such as an ETag. With None nothing shows a change, so nothing is remembered.
+    such as an ETag. With None nothing shows a change, so nothing is remembered. Credentials in a
+    URI are left out: they say nothing of the file.
     """
     if changed is None or (isinstance(changed, int) and time.time() - changed / 1e9 < _SETTLED_S):
         return compute()
-    key = json.dumps([kind, location, size, str(changed)])
+    key = json.dumps([kind, without_credentials(location), size, str(changed)])
     try:
         with closing(_open()) as db, db:
             row = db.execute("SELECT digest FROM digests WHERE key = ?", (key,)).fetchone()

@@ -14,11 +14,16 @@ from deltalake import DeltaTable
 from engine.steps.annotator import Annotator, annotator_of
 from engine.tables.reading import annotators_of
 from engine.tables.store import Store
+from schemas.credentials import without_credentials
 from schemas.errors import UsageError
 
 
 def introduce(store: Store, annotator: Annotator, run_id: str) -> None:
-    """Say in ``annotators`` what the fingerprint stands for, if it is not there yet."""
+    """Say in ``annotators`` what the fingerprint stands for, if it is not there yet.
+
+    Of the checkpoint's URI what is stored says where it is, and holds no credentials: who makes its
+    rows anew has their own, in the environment or with ``--checkpoint``.
+    """
     known = {row["annotator"] for row in store.read("annotators", ["annotator"])}
     if annotator.fingerprint not in known:
         store.append(
@@ -26,7 +31,7 @@ def introduce(store: Store, annotator: Annotator, run_id: str) -> None:
             [
                 {
                     "annotator": annotator.fingerprint,
-                    "checkpoint": annotator.checkpoint.ref,
+                    "checkpoint": without_credentials(annotator.checkpoint.ref),
                     "name": annotator.checkpoint.manifest.name,
                     "entity_types": list(annotator.task.entity_types),
                     "parts": json.dumps(annotator.parts, ensure_ascii=False),

@@ -15,6 +15,7 @@ from deltalake import CommitProperties
 from deltalake.exceptions import CommitFailedError
 from pyarrow.dataset import Dataset, dataset
 
+from engine.tables.exclusive import check_exclusive
 from engine.tables.layout.files import NO_PMIDS, filesystem, stored_files
 from engine.tables.layout.rewrite import Rewrite
 from engine.tables.store import Store
@@ -57,6 +58,7 @@ class Staging:
             table = self._store.load("staged")
             present = [f for f in stored_files(table) if f.path in set(files)]
             actions = Rewrite([], present, NO_PMIDS).actions(data_change=True)
+            check_exclusive()
             try:
                 if actions:
                     table.create_write_transaction(

@@ -15,6 +15,7 @@ from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from pyarrow.dataset import Dataset
 
+from engine.tables.exclusive import check_exclusive
 from engine.tables.layout.files import as_stored
 from engine.tables.layout.writer import write_small
 from engine.tables.reading import open_dataset
@@ -27,6 +28,7 @@ from schemas.annotations import (
     RUNS_SCHEMA,
     SCHEMA_VERSION,
 )
+from schemas.credentials import has_credentials
 from schemas.errors import JobError, UsageError, reason
 
 TABLES = {
@@ -57,9 +59,20 @@ object store: with delta-rs's own interval of 100 that were some hundred at each
 
 
 class Store:
-    """The tables under ``root``, a local path or any URI that delta-rs opens."""
+    """The tables under ``root``, a local path or any URI that delta-rs opens.
+
+    Raises:
+        UsageError: if ``root`` carries credentials. delta-rs takes none from a URI, and writes the
+            URI of a table that it makes into its log.
+    """
 
     def __init__(self, root: str):
+        if has_credentials(root):
+            raise UsageError(
+                f"target {root}: has credentials in its URI, which tables do not take; expected "
+                "them in the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+                "AZURE_STORAGE_SAS_TOKEN, GOOGLE_APPLICATION_CREDENTIALS, …)"
+            )
         self.root = root.rstrip("/")
 
     def uri(self, table: str) -> str:
@@ -200,7 +213,12 @@ class Store:
 
     @contextmanager
     def writing(self, table: str) -> Iterator[None]:
-        """Errors of storage within the block are a JobError that names the table."""
+        """Errors of storage within the block are a JobError that names the table.
+
+        Raises:
+            JobError: also if this run may write no more (exclusive.py).
+        """
+        check_exclusive()
         try:
             yield
         except (DeltaError, OSError) as e:

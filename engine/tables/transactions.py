@@ -16,6 +16,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError
 from pyarrow.dataset import dataset
 
+from engine.tables.exclusive import check_exclusive
 from engine.tables.layout.files import filesystem, stored_files, touched
 from engine.tables.layout.rewrite import Rewrite
 from engine.tables.layout.writer import discard
@@ -113,6 +114,7 @@ class Transactions:
     ) -> int:
         """Make one transaction; gives the version that it makes. ``counts`` (rows by what was done
         with them) and the run stand in the table's log."""
+        check_exclusive()
         sequence = (self.table.transaction_version(_APP_ID) or 0) + 1
         self.table.create_write_transaction(
             done.actions(data_change),

@@ -9,6 +9,7 @@ from typing import Any
 
 from engine.training.data.material import Prepared
 from schemas.configs.finetune import FinetuneConfig
+from schemas.credentials import strip_all
 
 
 def write_card(
@@ -51,6 +52,8 @@ def write_card(
             + " | ".join(f"{score:.1f}" for score in scores)
             + " |"
         )
-    settings = config.model_dump(mode="json", exclude_defaults=True, exclude={"task", "to"})
+    settings = strip_all(
+        config.model_dump(mode="json", exclude_defaults=True, exclude={"task", "to"})
+    )
     lines += ["", "## Settings", "", "```json", json.dumps(settings, indent=2), "```", ""]
     return "\n".join(lines)

@@ -27,6 +27,7 @@ from engine.training.data.sequences import TEXT_TOKENS
 from engine.training.data.vocabulary import task_tokens, token_id, train_tokenizer, write_tokenizer
 from engine.training.worker import Stage
 from schemas.configs.finetune import FinetuneConfig, LanguageStage, Shape
+from schemas.credentials import strip_all
 from schemas.errors import UsageError
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ def claim_folder(folder: Path, config: FinetuneConfig, base: Path | None) -> Non
         UsageError: if the run in it was begun with other settings, or from a base of other weights.
     """
     note = folder / "config.json"
-    settings = config.model_dump(mode="json", exclude=_SAME_RESULT)
+    settings = strip_all(config.model_dump(mode="json", exclude=_SAME_RESULT))
     digest = digest_weights(base) if base else None
     ours = json.dumps(settings | {"base_digest": digest}, indent=2)
     try:

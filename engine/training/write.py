@@ -17,6 +17,7 @@ from engine.training.card import write_card
 from engine.training.curve import Metrics
 from engine.training.data.material import Prepared
 from schemas.configs.finetune import FinetuneConfig
+from schemas.credentials import without_credentials
 from schemas.errors import JobError
 from schemas.task import CheckpointManifest
 
@@ -127,4 +128,4 @@ def _facts(config: FinetuneConfig, record: TuningRecord) -> dict[str, str]:
         "seconds, of the last call": f"{record.seconds:,}",
         "machine": f"{platform.machine()}, {platform.processor() or platform.system()}",
     }
-    return facts | {"base": config.base} if config.base else facts
+    return facts | {"base": without_credentials(config.base)} if config.base else facts

@@ -6,7 +6,8 @@ needs neither: it lists the commands with their docstrings.
 
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from jobs.cli.layout import OUTPUT, Layout
 from jobs.cli.session import Output, session
+from schemas.credentials import redact
 from schemas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -104,6 +106,16 @@ class LazyGroup(TyperGroup):
 
     source = ROOT
 
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """With faults in the command line that hold no credentials."""
+        with _without_credentials():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Likewise, of the command that is called."""
+        with _without_credentials():
+            return super().invoke(ctx)
+
     def list_commands(self, ctx: Any) -> list[str]:
         """Their names, in the order of ``--help``."""
         return list(self.source.members)
@@ -119,6 +131,17 @@ class LazyGroup(TyperGroup):
         if name is None or stub is None:
             return name, stub, rest
         return name, make(name, self.source.members[name]), rest
+
+
+@contextmanager
+def _without_credentials() -> Iterator[None]:
+    """Faults in the command line, which quote what was given, are raised without credentials."""
+    try:
+        yield
+    except Exception as e:
+        if isinstance(message := getattr(e, "message", None), str):
+            e.message = redact(message)  # type: ignore[attr-defined]
+        raise
 
 
 def load_model(path: str) -> "type[BaseModel]":

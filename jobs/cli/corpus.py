@@ -1,6 +1,6 @@
 """``pubmark corpus import``."""
 
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -8,6 +8,7 @@ import typer
 from jobs.cli.commands import ROOT, Part
 from jobs.cli.layout import SOURCE, WRITING, Layout
 from jobs.cli.session import Output
+from schemas.credentials import without_credentials
 from schemas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ CORPUS = ROOT.group("corpus", "Annotated corpora: import them as examples.")
 def _one_corpus(given: dict[str, Any], file: list[str] | None, split: str) -> dict[str, Any] | None:
     """The corpus that FILE and its options describe."""
     if file:
-        return {"name": Path(file[0]).name.split(".")[0], "files": {split: file}} | given
+        name = PurePosixPath(without_credentials(file[0])).name.split(".")[0]
+        return {"name": name, "files": {split: file}} | given
     if given:
         raise UsageError(f"{', '.join(given)}: says what FILE is, and none is given")
     return None

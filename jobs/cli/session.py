@@ -3,6 +3,7 @@
 Results go to stdout, progress and logs to stderr.
 """
 
+import errno
 import json
 import logging
 import signal
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 
+from engine.storage.guard import describe_exception, guard_logs
+from schemas.credentials import redact, redacted
 from schemas.errors import PubmarkError
 
 if TYPE_CHECKING:
@@ -34,12 +37,16 @@ class Output:
     verbose: bool = False
 
     def result(self, summary: Any, text: str) -> None:
-        """The result on stdout: one JSON object, or lines for a person."""
-        print(json.dumps(summary, ensure_ascii=False) if self.as_json else text)
+        """The result on stdout: one JSON object, or lines for a person; without credentials."""
+        print(json.dumps(redacted(summary), ensure_ascii=False) if self.as_json else redact(text))
+
+    def row(self, values: dict[str, Any]) -> None:
+        """A row of a table on stdout, as a JSON object: as it is stored."""
+        print(json.dumps(values, ensure_ascii=False))
 
     def note(self, text: str) -> None:
         """Lines for a person beside the result, on stderr."""
-        STDERR.print(text, markup=False, soft_wrap=True)
+        STDERR.print(redact(text), markup=False, soft_wrap=True)
 
     def table(self, table: "Table", width: int) -> None:
         """A table on stdout; ``width`` columns wide where that is not a terminal."""
@@ -57,7 +64,11 @@ class Output:
 
 @contextmanager
 def session(verbose: bool = False) -> Iterator[None]:
-    """Logs to stderr, SIGTERM as Ctrl-C, and the project's errors as a message and exit code."""
+    """Logs to stderr, SIGTERM as Ctrl-C, and the project's errors as a message and exit code.
+
+    Nothing of it holds credentials: not the traceback of an error that is a fault of ours, either.
+    """
+    guard_logs()
     handler: logging.Handler
     if STDERR.is_terminal:
         from rich.logging import RichHandler
@@ -74,11 +85,18 @@ def session(verbose: bool = False) -> Iterator[None]:
     try:
         yield
     except PubmarkError as e:
-        STDERR.print(f"pubmark: {e}", style="bold red", markup=False, soft_wrap=True)
+        STDERR.print(redact(f"pubmark: {e}"), style="bold red", markup=False, soft_wrap=True)
         raise typer.Exit(e.exit_code) from None
     except KeyboardInterrupt:
         STDERR.print("pubmark: interrupted")
         raise typer.Exit(130) from None
+    except (typer.Exit, typer.Abort, typer.BadParameter):
+        raise
+    except Exception as e:
+        if isinstance(e, OSError) and e.errno == errno.EPIPE:  # who reads stdout has had enough
+            raise
+        STDERR.print(describe_exception(e), markup=False, soft_wrap=True, end="")
+        raise typer.Exit(1) from None
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

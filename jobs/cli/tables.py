@@ -82,7 +82,7 @@ def show(settings: "ShowConfig", output: Output) -> None:
 
     row = run(settings)
     if output.as_json:
-        output.result(jsonable(row), "")
+        output.row(jsonable(row))
     else:
         console = Console(highlight=False)
         console.print(render(row, console))

@@ -11,6 +11,7 @@ from pydantic import (
     ValidationError,
 )
 
+from schemas.credentials import learn
 from schemas.errors import UsageError
 from schemas.strict import Strict
 
@@ -69,6 +70,7 @@ def load_config(
         values = loaded
     for key, value in overrides.items():
         _put(values, key.split("."), value)
+    learn(values)  # before any of them can be quoted
     try:
         return model.model_validate(values)
     except ValidationError as e:

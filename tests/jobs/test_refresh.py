@@ -206,7 +206,7 @@ def test_a_better_checkpoint_is_rolled_out_in_slices(
 
 
 def test_a_turn_finds_another_one_at_it(filled: Path, refresh: Refresh) -> None:
-    with turn(str(filled), "20260101T000000Z-abcdef"):
+    with turn(str(filled), "20260101T000000Z-abcdef", lease_s=3.0):
         result = refresh()
         assert (result.outcome, result.exit_code()) == ("held", 0)
         assert "run 20260101T000000Z-abcdef, since 2" in describe(result, "t")

@@ -24,6 +24,7 @@ from engine.corpora.formats.mark_lines import read_marked
 from engine.corpora.formats.pubtator import is_title, read_pubtator
 from engine.corpora.formats.texts import AnnotatedText, Fault
 from engine.storage.filesystem import filesystem
+from schemas.credentials import name_without_credentials
 from schemas.errors import DamagedSource, UsageError
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,8 @@ def read_files(
     counts = _CountsMet(file)
     for p in paths:
         name = p.removeprefix(root).lstrip("/")
+        if "://" in file:
+            name = name_without_credentials(name)
         empty = len(paths) > 1
         try:
             for item in _read(fs, p, name, form, tokenised):

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from nlm_server import md5_of, nlm_server
 
-from engine.sources.shards import Shard, find_shards, open_shard
+from engine.sources.shards import Shard, digest_shard, find_shards, open_shard
 from schemas.errors import UsageError
 
 
@@ -205,3 +206,28 @@ def test_all_faults_at_once(folder: Path) -> None:
 
 def test_no_sources() -> None:
     assert find_shards([]) == []
+
+
+def test_a_signed_link_is_the_same_file_whoever_signed_it() -> None:
+    with nlm_server() as server:
+        for signature in ("one/with/slashes", "two"):
+            server.put(f"/pubmed/pubmed26n0001.xml.gz?X-Amz-Signature={signature}&part=1", b"1")
+            link = server.url + f"/pubmed26n0001.xml.gz?X-Amz-Signature={signature}&part=1"
+            (shard,) = find_shards([link])
+            assert (shard.name, shard.format) == ("pubmed26n0001.xml.gz", "pubmed-xml")
+            assert digest_shard(shard) == md5_of(b"1")  # it is opened with its signature
+            assert signature not in f"{shard!r} {shard.shown}"
+        server.put("/pubmed/get?file=a.xml&token=one", b"2")
+        (shard,) = find_shards([server.url + "/get?file=a.xml&token=one"])
+        assert (shard.name, digest_shard(shard)) == ("get?file=a.xml", md5_of(b"2"))
+
+
+def test_credentials_are_no_part_of_a_name(tmp_path: Path) -> None:
+    fs = fsspec.filesystem("memory")
+    fs.pipe_file("/me:S3CRET@signed/in/a.xml", b"1")
+    fs.pipe_file("/signed/b.xml?sig=S3CRET.xml", b"2")
+    shards = find_shards(["memory://me:S3CRET@signed/in", "memory://signed/b.xml?sig=S3CRET.xml"])
+    assert [s.name for s in shards] == ["a.xml", "b.xml"]
+    odd = tmp_path / "a;token=1.xml"  # a plain path is no URI
+    odd.touch()
+    assert [s.name for s in find_shards([str(odd)])] == ["a;token=1.xml"]

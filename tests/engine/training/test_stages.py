@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from engine.training.card import write_card
 from engine.training.stages import claim_folder
 from schemas.configs.finetune import FinetuneConfig
 from schemas.errors import UsageError
@@ -45,3 +46,16 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"file/run: cannot be written"):
         claim_folder(tmp_path / "file" / "run", config(tmp_path / "tiny"), None)
+
+
+def test_a_run_goes_on_with_other_credentials_and_keeps_none(tmp_path: Path) -> None:
+    folder = tmp_path / "tiny.run"
+    for secret in ("S3CRETone", "S3CRETtwo"):
+        held_out = [f"s3://AKIA:{secret}@bucket/a.parquet?X-Amz-Signature={secret}"]
+        run = config(tmp_path / "tiny", held_out=held_out)
+        claim_folder(folder, run, None)
+        assert secret not in (folder / "config.json").read_text()
+        card = write_card(run, {}, [], {})
+        assert secret not in card and "s3://bucket/a.parquet" in card
+    with pytest.raises(UsageError, match="other settings"):
+        claim_folder(folder, config(tmp_path / "tiny", held_out=["s3://bucket/b.parquet"]), None)
