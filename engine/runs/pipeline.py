@@ -7,24 +7,28 @@ Ray Data's checkpointing is not used: it skips rows by one id column, while a ci
 PMID, text digest and annotator, and only a commit to the table counts as progress.
 """
 
-import warnings
+import logging
+import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
 import pyarrow as pa
 from ray.data import ActorPoolStrategy, Dataset
-from ray.util.annotations import RayDeprecationWarning
 
 from engine.backends.base import EngineSettings
 from engine.runs.cluster import pool_resources
 from engine.steps.annotator import Annotator
 from engine.steps.finish import finish
 from engine.steps.generate import EngineActor
+from engine.steps.losses import Watcher
 from schemas.configs.options import EngineOptions
 
-MAX_RETRIES = 3
-"""How often a dead engine is replaced and its batches are run again. Ray's default is for ever."""
+logger = logging.getLogger(__name__)
+
+_NEWS_S = 5.0
+"""Seconds between two looks at which engines were lost."""
 
 _SPECULATIVE_TOKENS = 4
 
@@ -77,34 +81,34 @@ def annotate(
 ) -> Iterator[pa.Table]:
     """Yield finished rows (FINISHED_SCHEMA) of prepared citations as they come, in no order.
 
+    An engine that is lost is started again, as often as it takes while citations are finished in
+    between (engine/steps/losses.py).
+
     Raises:
-        ray.exceptions.RayError: if engines died more often than MAX_RETRIES.
+        ray.exceptions.RayError: if engines cannot start, or are lost and nothing is finished.
     """
-    with warnings.catch_warnings():
-        # Restarts can be bounded in no other way: the parameters that Ray names instead do not.
-        warnings.simplefilter("ignore", RayDeprecationWarning)
-        generated = citations.map_batches(
-            EngineActor,
-            batch_size=pool.batch_citations,
-            batch_format="pyarrow",
-            zero_copy_batch=True,
-            compute=ActorPoolStrategy(
-                min_size=pool.min_engines,
-                max_size=pool.max_engines,
-                max_tasks_in_flight_per_actor=pool.batches + 2,
-            ),
-            max_concurrency=pool.batches,
-            num_cpus=pool.cpus,
-            num_gpus=pool.gpus,
-            max_restarts=MAX_RETRIES,
-            max_task_retries=MAX_RETRIES,
-            fn_constructor_kwargs={
-                "backend": backend,
-                "checkpoint_ref": annotator.checkpoint.ref,
-                "settings": settings,
-                "temperature": annotator.task.decoding.temperature,
-            },
-        )
+    name = uuid.uuid4().hex
+    generated = citations.map_batches(
+        EngineActor,
+        batch_size=pool.batch_citations,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        compute=ActorPoolStrategy(
+            min_size=pool.min_engines,
+            max_size=pool.max_engines,
+            max_tasks_in_flight_per_actor=pool.batches + 2,
+        ),
+        max_concurrency=pool.batches,
+        num_cpus=pool.cpus,
+        num_gpus=pool.gpus,
+        fn_constructor_kwargs={
+            "backend": backend,
+            "checkpoint_ref": annotator.checkpoint.ref,
+            "settings": settings,
+            "temperature": annotator.task.decoding.temperature,
+            "pool": name,
+        },
+    )
     rows = partial(
         finish,
         checkpoint_ref=annotator.checkpoint.ref,
@@ -116,4 +120,15 @@ def annotate(
     finished = generated.map_batches(
         rows, batch_size=None, batch_format="pyarrow", zero_copy_batch=True
     )
-    yield from finished.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    watcher, looked = Watcher(name), time.monotonic()
+    try:
+        for batch in finished.iter_batches(
+            batch_size=None, batch_format="pyarrow", prefetch_batches=0
+        ):
+            yield batch
+            if time.monotonic() - looked > _NEWS_S:
+                looked = time.monotonic()
+                for line in watcher.news():
+                    logger.warning("%s", line)
+    finally:
+        watcher.forget()
