@@ -6,9 +6,11 @@ others: what runs on it (pipeline.py).
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,13 @@ import ray
 from ray.data import DataContext
 from ray.exceptions import RayError
 
+from engine.runs.head import ask_head, wait_for_head
 from schemas.errors import JobError, reason
+
+_FRAME = re.compile(r'\s+File "')
+_OURS = re.compile(r"^schemas\.errors\.\w+: ")
+_MAX_LINES = 8
+"""Lines of a remote error's message that are told."""
 
 _LOCAL_OBJECT_STORE_BYTES = 1 << 30
 """Batches are small and stream, so a gigabyte is plenty. Ray would reserve 30% of the memory."""
@@ -54,8 +62,9 @@ def connected(verbose: bool = False) -> Iterator[None]:
         "logging_level": level,
         "include_dashboard": False,
     }
-    if os.environ.get("RAY_ADDRESS"):
+    if address := _named_cluster():
         common.pop("include_dashboard")
+        common["address"] = address
     else:
         common |= {
             "address": "local",
@@ -63,16 +72,49 @@ def connected(verbose: bool = False) -> Iterator[None]:
             "num_gpus": 0 if _is_cpu_build() else None,
             "object_store_memory": _LOCAL_OBJECT_STORE_BYTES,
         }
+    if address:
+        wait_for_head(address)
     try:
         with quiet:
+            if address:
+                ask_head(address)
             ray.init(**common)
+    except JobError:
+        raise
     except Exception as e:  # a node that is slow to start is a bare Exception
-        raise JobError(f"Ray cannot be reached or started: {reason(e)}") from e
+        where = f" at {address}" if address else ""
+        raise JobError(f"Ray cannot be reached or started{where}: {reason(e)}") from e
     _configure_data(verbose)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _named_cluster() -> str | None:
+    """The address of the cluster that RAY_ADDRESS names; None if it names none.
+
+    Raises:
+        JobError: if it says ``auto``, and no cluster is known on this machine.
+    """
+    address = os.environ.get("RAY_ADDRESS", "").strip()
+    if address in ("", "local"):
+        return None
+    if address != "auto":
+        return address
+    # With RAY_ADDRESS as it is, Ray would take the word for an address.
+    from ray._private.services import get_ray_address_from_environment
+
+    del os.environ["RAY_ADDRESS"]
+    try:
+        return str(get_ray_address_from_environment("auto", None))
+    except ConnectionError as e:
+        raise JobError(
+            "no Ray cluster (RAY_ADDRESS=auto): none runs on this machine; expected host:port, or "
+            "RAY_ADDRESS not to be set, for a cluster of this machine alone"
+        ) from e
+    finally:
+        os.environ["RAY_ADDRESS"] = address
 
 
 def _is_cpu_build() -> bool:
@@ -138,10 +180,13 @@ def _autoscales() -> bool:
 
 
 def describe_failure(failure: Exception) -> str:
-    """One line for a person on what went wrong: of a remote traceback the last line."""
+    """One line for a person on what went wrong: of a remote traceback what it ends in."""
     if not isinstance(failure, RayError):
         return reason(failure)
-    lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
-    if not lines:
-        return type(failure).__name__
-    return lines[-1] if any("Traceback" in line for line in lines) else lines[0]
+    lines = str(failure).splitlines()
+    frames = [i for i, line in enumerate(lines) if _FRAME.match(line)]
+    if frames:
+        # After the last frame come its code, indented, and then the error itself.
+        lines = list(dropwhile(lambda line: line[:1].isspace(), lines[frames[-1] + 1 :]))
+    said = reason(RuntimeError("\n".join(lines[:_MAX_LINES] if frames else lines[:1])))
+    return _OURS.sub("", said)

@@ -10,12 +10,14 @@ PMID, text digest and annotator, and only a commit to the table counts as progre
 import logging
 import time
 import uuid
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
 import pyarrow as pa
 from ray.data import ActorPoolStrategy, Dataset
+from ray.util.annotations import RayDeprecationWarning
 
 from engine.backends.base import EngineSettings
 from engine.runs.cluster import pool_resources
@@ -88,27 +90,6 @@ def annotate(
         ray.exceptions.RayError: if engines cannot start, or are lost and nothing is finished.
     """
     name = uuid.uuid4().hex
-    generated = citations.map_batches(
-        EngineActor,
-        batch_size=pool.batch_citations,
-        batch_format="pyarrow",
-        zero_copy_batch=True,
-        compute=ActorPoolStrategy(
-            min_size=pool.min_engines,
-            max_size=pool.max_engines,
-            max_tasks_in_flight_per_actor=pool.batches + 2,
-        ),
-        max_concurrency=pool.batches,
-        num_cpus=pool.cpus,
-        num_gpus=pool.gpus,
-        fn_constructor_kwargs={
-            "backend": backend,
-            "checkpoint_ref": annotator.checkpoint.ref,
-            "settings": settings,
-            "temperature": annotator.task.decoding.temperature,
-            "pool": name,
-        },
-    )
     rows = partial(
         finish,
         checkpoint_ref=annotator.checkpoint.ref,
@@ -117,7 +98,7 @@ def annotate(
         run_id=run_id,
         store_text=store_text,
     )
-    finished = generated.map_batches(
+    finished = _generated(citations, annotator, backend, settings, pool, name).map_batches(
         rows, batch_size=None, batch_format="pyarrow", zero_copy_batch=True
     )
     watcher, looked = Watcher(name), time.monotonic()
@@ -132,3 +113,42 @@ def annotate(
                     logger.warning("%s", line)
     finally:
         watcher.forget()
+
+
+def _generated(
+    citations: Dataset,
+    annotator: Annotator,
+    backend: str,
+    settings: EngineSettings,
+    pool: Pool,
+    name: str,
+) -> Dataset:
+    """Citations with their completions (GENERATED_SCHEMA); the engines are those of pool ``name``.
+
+    Ray restarts an engine that is lost, and gives it its batches again, without end: those are its
+    defaults. The engines end that by themselves.
+    """
+    with warnings.catch_warnings():
+        # How many batches an engine has at once can be said in no other way.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        return citations.map_batches(
+            EngineActor,
+            batch_size=pool.batch_citations,
+            batch_format="pyarrow",
+            zero_copy_batch=True,
+            compute=ActorPoolStrategy(
+                min_size=pool.min_engines,
+                max_size=pool.max_engines,
+                max_tasks_in_flight_per_actor=pool.batches + 2,
+            ),
+            max_concurrency=pool.batches,
+            num_cpus=pool.cpus,
+            num_gpus=pool.gpus,
+            fn_constructor_kwargs={
+                "backend": backend,
+                "checkpoint_ref": annotator.checkpoint.ref,
+                "settings": settings,
+                "temperature": annotator.task.decoding.temperature,
+                "pool": name,
+            },
+        )

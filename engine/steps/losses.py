@@ -44,9 +44,9 @@ class _Entry:
 
     ``lost`` counts its losses, ``in_a_row`` those since a citation was last finished. ``finished``
     are the citations that it finished, ``seen`` those that all engines had when it last started.
-    ``reason`` is what it says before its end, ``last`` why it was last lost. ``hands`` and
-    ``alone``: by batch, and by citation that was asked about by itself, how often the engine was
-    lost with it.
+    ``reason`` is what it says before its end, ``last`` why it was last lost. ``hands``: by batch
+    that is in hand, how often the engine was lost with it. ``now`` is the citation that it has
+    alone; ``alone``: by citation, how often it was lost while it had that one alone.
     """
 
     node: str = ""
@@ -57,6 +57,7 @@ class _Entry:
     reason: str = ""
     last: str = ""
     hands: dict[str, int] = field(default_factory=dict)
+    now: str = ""
     alone: dict[str, int] = field(default_factory=dict)
 
 
@@ -84,8 +85,10 @@ class Losses:
         if entry := entries.get(self._key):
             entry.lost += 1
             entry.in_a_row = 1 if finished > entry.seen else entry.in_a_row + 1
-            for counts in (entry.hands, entry.alone):
-                counts |= {key: losses + 1 for key, losses in counts.items()}
+            entry.hands = {batch: losses + 1 for batch, losses in entry.hands.items()}
+            if entry.now:
+                entry.alone[entry.now] = entry.alone.get(entry.now, 0) + 1
+                entry.now = ""
             entry.last = entry.reason or _NO_REASON
             if entry.in_a_row > MAX_LOSSES:
                 raise EngineLost(
@@ -118,10 +121,11 @@ class Losses:
     def alone(self, citation: str) -> Iterator[None]:
         """Within the block the engine has this citation and no other; it counts as finished
         afterwards."""
-        self._entry.alone.setdefault(citation, 0)
+        self._entry.now = citation
         self._write()
         yield
-        del self._entry.alone[citation]
+        self._entry.now = ""
+        self._entry.alone.pop(citation, None)
         self._entry.finished += 1
         self._write()
 

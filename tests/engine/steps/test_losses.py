@@ -63,6 +63,9 @@ def test_only_what_was_alone_is_suspect(pool: str) -> None:
     first.alone("6").__enter__()  # it never comes out
     again = start(pool)
     assert (again.suspicion("5"), again.suspicion("6")) == (0, 1)
+    again.alone("7").__enter__()
+    last = start(pool)
+    assert (last.suspicion("6"), last.suspicion("7")) == (1, 1)
 
 
 def test_the_driver_hears_of_each_loss_once(pool: str) -> None:
