@@ -3,8 +3,8 @@
 Usage: .venv/bin/python bench/limits.py CORPORA [--checkpoint C]
 
 CORPORA is a directory of ``*.txt`` with one sentence and its gold ``<mark>`` a line. Prints, by
-file, how many sentences have a target that is over the limit: with the codec's own limit, and with 1.5
-tokens per token of the text.
+file, how many sentences have a target that is over the limit: with the codec's own limit, and with
+1.5 tokens per token of the text.
 """
 
 import argparse
