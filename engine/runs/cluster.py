@@ -21,6 +21,9 @@ from ray.exceptions import RayError
 from engine.runs.head import ask_head, wait_for_head
 from schemas.errors import JobError, reason
 
+AUTOSCALES = "pubmark_gpu_workers"
+"""The resource of a head that says that nodes with GPUs may join."""
+
 _FRAME = re.compile(r'\s+File "')
 _OURS = re.compile(r"^schemas\.errors\.\w+: ")
 _MAX_LINES = 8
@@ -176,7 +179,7 @@ def pool_resources(max_engines: int, tensor_parallel_size: int) -> tuple[float, 
 
 def _autoscales() -> bool:
     """Whether GPU nodes may join later: a resource of the head in ray_cluster.yaml says so."""
-    return ray.cluster_resources().get("pubmark_gpu_workers", 0) > 0
+    return ray.cluster_resources().get(AUTOSCALES, 0) > 0
 
 
 def describe_failure(failure: Exception) -> str:

@@ -21,11 +21,14 @@ from ray.util.annotations import RayDeprecationWarning
 
 from engine.backends.base import EngineSettings
 from engine.runs.cluster import pool_resources
+from engine.runs.fitting import check_fit
 from engine.steps.annotator import Annotator
 from engine.steps.finish import finish
 from engine.steps.generate import EngineActor
 from engine.steps.losses import Watcher
+from engine.steps.prepare import longest_prompt
 from schemas.configs.options import EngineOptions
+from schemas.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
@@ -52,9 +55,28 @@ class Pool:
     batches: int = 8
 
 
-def plan_engines(options: EngineOptions, batch_citations: int = 16) -> tuple[EngineSettings, Pool]:
-    """How each engine is run, and the pool of engines, for the cluster that is connected."""
+def plan_engines(
+    options: EngineOptions, annotator: Annotator, batch_citations: int = 16
+) -> tuple[EngineSettings, Pool]:
+    """How each engine is run, and the pool of engines, for the cluster that is connected.
+
+    Raises:
+        UsageError: if an engine fits on no node, or not the longest prompt in its context.
+    """
+    longest = longest_prompt(annotator)
+    if (context := options.context_tokens or longest) < longest:
+        raise UsageError(
+            f"context_tokens {context}: the task's longest prompt and its completion have "
+            f"{longest} tokens together; expected as many, or a smaller max_text_tokens in "
+            "pubmark.json"
+        )
+    if context > annotator.checkpoint.context_tokens:
+        raise UsageError(
+            f"context_tokens {context}: checkpoint {annotator.checkpoint.ref} has a context of "
+            f"{annotator.checkpoint.context_tokens} tokens; expected no more"
+        )
     cpus, gpus, threads = pool_resources(options.engines.max, options.tensor_parallel_size)
+    check_fit(cpus, gpus, options.node_wait_seconds)
     speculative = options.speculative_tokens
     settings = EngineSettings(
         threads=threads,
@@ -64,6 +86,8 @@ def plan_engines(options: EngineOptions, batch_citations: int = 16) -> tuple[Eng
         max_concurrent_prompts=options.max_concurrent_prompts,
         stall_s=options.stall_seconds,
         dtype=options.dtype,
+        context_tokens=context,
+        contents=annotator.contents,
     )
     pool = Pool(
         options.engines.min, options.engines.max, cpus, gpus, batch_citations,
@@ -97,6 +121,7 @@ def annotate(
         annotator=annotator.fingerprint,
         run_id=run_id,
         store_text=store_text,
+        tokenizer_digest=annotator.contents.tokenizer,
     )
     finished = _generated(citations, annotator, backend, settings, pool, name).map_batches(
         rows, batch_size=None, batch_format="pyarrow", zero_copy_batch=True

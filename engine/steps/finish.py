@@ -14,12 +14,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from engine.checkpoints.load import load_checkpoint
-from engine.checkpoints.tokenizer import Decoded, PromptTokenizer, load_tokenizer
+from engine.checkpoints.tokenizer import Decoded, PromptTokenizer
 from engine.codecs import CODECS, Codec
 from engine.codecs.marks import Marked
 from engine.steps.align import Unplaced, align_mentions
 from engine.steps.generate import GENERATED_SCHEMA
+from engine.steps.prepare import tokenizer_of
 from engine.steps.variants import fold
 from schemas.annotations import ANNOTATIONS_SCHEMA, FAILURES_SCHEMA
 from schemas.spans import Span
@@ -72,12 +72,16 @@ def finish(
     annotator: str,
     run_id: str,
     store_text: bool,
+    tokenizer_digest: str | None = None,
 ) -> pa.Table:
     """Decode and align the completions of a batch of citations, and make their rows.
 
     ``store_text``: whether the rows keep the citations' texts; they are null if not.
+
+    Raises:
+        JobError: if the checkpoint's tokenizer is not the one of ``tokenizer_digest``.
     """
-    tokenizer = load_tokenizer(load_checkpoint(checkpoint_ref).tokenizer_path)
+    tokenizer = tokenizer_of(checkpoint_ref, tokenizer_digest)
     now = datetime.now(UTC)
     rows = []
     for row in batch.to_pylist():

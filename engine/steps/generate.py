@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from engine.backends import backend_class
 from engine.backends.base import Completion, EngineSettings
-from engine.checkpoints.load import load_checkpoint
+from engine.checkpoints.contents import check_same, load_same
 from engine.steps.losses import ALONE_AFTER, GIVEN_UP_AFTER, Losses
 from engine.steps.prepare import PREPARED_SCHEMA
 from schemas.errors import EngineDied
@@ -66,6 +66,7 @@ class EngineActor:
 
     Raises:
         EngineLost: if it was lost too often in a row.
+        JobError: if the checkpoint is not the one that the run was planned with.
     """
 
     def __init__(
@@ -80,9 +81,10 @@ class EngineActor:
         self._losses = Losses(pool)
         self._losses.start()
         self._name = f"{os.uname().nodename}-{uuid.uuid4().hex[:6]}"
-        self._backend = backend_class(backend)(
-            load_checkpoint(checkpoint_ref), settings, temperature
-        )
+        checkpoint = load_same(checkpoint_ref, settings.contents)
+        self._backend = backend_class(backend)(checkpoint, settings, temperature)
+        # Once more, as it may have been overwritten while it was loaded.
+        check_same(checkpoint, settings.contents)
         self._start_seconds = time.time() - began
         self._turns = _Turns()
         self._watch = _Watch(settings.stall_s, self._losses)
