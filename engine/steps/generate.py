@@ -24,10 +24,11 @@ import pyarrow.compute as pc
 
 from engine.backends import backend_class
 from engine.backends.base import Completion, EngineSettings
+from engine.backends.causes import Printed, cause_of
 from engine.checkpoints.contents import check_same, load_same
 from engine.steps.losses import ALONE_AFTER, GIVEN_UP_AFTER, Losses
 from engine.steps.prepare import PREPARED_SCHEMA
-from schemas.errors import EngineDied
+from schemas.errors import EngineDied, JobError, PubmarkError
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,8 @@ class EngineActor:
 
     Raises:
         EngineLost: if it was lost too often in a row.
-        JobError: if the checkpoint is not the one that the run was planned with.
+        JobError: if the checkpoint is not the one that the run was planned with, or cannot be
+            served; the message says why.
     """
 
     def __init__(
@@ -82,7 +84,14 @@ class EngineActor:
         self._losses.start()
         self._name = f"{os.uname().nodename}-{uuid.uuid4().hex[:6]}"
         checkpoint = load_same(checkpoint_ref, settings.contents)
-        self._backend = backend_class(backend)(checkpoint, settings, temperature)
+        self._printed = Printed()
+        try:
+            self._backend = backend_class(backend)(checkpoint, settings, temperature)
+        except PubmarkError:
+            raise
+        except Exception as e:
+            cause = cause_of(e, self._printed.text())
+            raise JobError(f"an engine on {os.uname().nodename} cannot start: {cause}") from e
         # Once more, as it may have been overwritten while it was loaded.
         check_same(checkpoint, settings.contents)
         self._start_seconds = time.time() - began
@@ -165,7 +174,8 @@ class EngineActor:
             with self._watch.waiting():
                 done: Completion = await self._backend.generate(token_ids, max_tokens)
         except EngineDied as e:
-            _die(str(e), self._losses)
+            cause = cause_of(e, self._printed.text())
+            _die(cause.removeprefix("EngineDied: "), self._losses)
         except Exception as e:
             return _failed(f"{type(e).__name__}: {e}")
         return {"token_ids": list(done.token_ids), "logprobs": list(done.logprobs),
