@@ -7,6 +7,7 @@ others: what runs on it (pipeline.py).
 import logging
 import os
 import re
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +20,7 @@ from ray.data import DataContext
 from ray.exceptions import RayError
 
 from engine.runs.head import ask_head, wait_for_head
+from engine.storage.cache import cache_folder, home
 from schemas.errors import JobError, reason
 
 AUTOSCALES = "pubmark_gpu_workers"
@@ -65,7 +67,10 @@ def connected(verbose: bool = False) -> Iterator[None]:
         "logging_level": level,
         "include_dashboard": False,
     }
-    if address := _named_cluster():
+    address = _named_cluster()
+    if home() is None:
+        _do_without_home(address is None)
+    if address:
         common.pop("include_dashboard")
         common["address"] = address
     else:
@@ -92,6 +97,16 @@ def connected(verbose: bool = False) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _do_without_home(is_local: bool) -> None:
+    """Say where files go that Ray, vLLM and Hugging Face would put in a home that is not there."""
+    folder = str(cache_folder())
+    for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "TRITON_HOME"):
+        os.environ.setdefault(name, folder)
+    if is_local and "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        # Ray keeps its token in the home, unless it is told one. It is for this cluster alone.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def _named_cluster() -> str | None:
@@ -191,5 +206,7 @@ def describe_failure(failure: Exception) -> str:
     if frames:
         # After the last frame come its code, indented, and then the error itself.
         lines = list(dropwhile(lambda line: line[:1].isspace(), lines[frames[-1] + 1 :]))
-    said = reason(RuntimeError("\n".join(lines[:_MAX_LINES] if frames else lines[:1])))
+    if not (told := "\n".join(lines[:_MAX_LINES] if frames else lines[:1])):
+        return type(failure).__name__
+    said = reason(RuntimeError(told))
     return _OURS.sub("", said)

@@ -84,7 +84,7 @@ def ask_head(address: str) -> None:
     if "://" in address:
         return
     # Ray's core is imported only here: it takes a second.
-    from ray._raylet import GcsClient
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
     faults: list[BaseException] = []
 

@@ -5,17 +5,16 @@ Results go to stdout, progress and logs to stderr.
 
 import json
 import logging
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 
+from engine.runs.interrupts import Interrupts
 from schemas.errors import PubmarkError
 
 if TYPE_CHECKING:
@@ -70,16 +69,12 @@ def session(verbose: bool = False) -> Iterator[None]:
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
     for name in ("engine", "jobs"):
         logging.getLogger(name).setLevel(logging.INFO)
-    signal.signal(signal.SIGTERM, _interrupt)
     try:
-        yield
+        with Interrupts():
+            yield
     except PubmarkError as e:
         STDERR.print(f"pubmark: {e}", style="bold red", markup=False, soft_wrap=True)
         raise typer.Exit(e.exit_code) from None
     except KeyboardInterrupt:
         STDERR.print("pubmark: interrupted")
         raise typer.Exit(130) from None
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

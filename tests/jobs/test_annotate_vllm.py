@@ -110,7 +110,7 @@ def test_a_long_context_is_not_reserved_for_short_prompts(
 @pytest.mark.parametrize(
     ("changes", "options", "why"),
     [
-        ({}, {"context_tokens": 1_000_000}, r"ValueError: To serve at least one request .*\(1000000\)"),
+        ({}, {"context_tokens": 1_000_000}, r"ValueError: To serve at least one .*\(1000000\)"),
         ({"architectures": ["NoSuchModel"], "model_type": "no_such"}, {}, "no_such"),
     ],
     ids=["no memory for the cache", "no such architecture"],
