@@ -32,12 +32,14 @@ class Contents:
 
 def contents_of(checkpoint: Checkpoint) -> Contents:
     """The contents of a checkpoint's files as they are now."""
-    adapter = checkpoint.adapter
+    adapter = None
+    if checkpoint.adapter:
+        adapter = digest_files([Path(checkpoint.adapter.path) / ADAPTER_WEIGHTS], strict=True)
     return Contents(
         weights=digest_files(weight_files(Path(checkpoint.path)), strict=True),
         tokenizer=tokenizer_digest(checkpoint),
         stop_token_ids=checkpoint.stop_token_ids,
-        adapter=adapter and digest_files([Path(adapter.path) / ADAPTER_WEIGHTS], strict=True),
+        adapter=adapter,
     )
 
 

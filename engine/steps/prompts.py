@@ -24,7 +24,7 @@ PROMPTS_VERSION = 1
 
 _MENTIONS_PER_TOKEN = 0.5
 """Most mentions that a text may have per token: a list of them, a token each and one in between.
-Real sentences have up to 0.31 (docs/measurements.md). Each costs the tokens of its markers, and one
+Real sentences have up to 0.28 (docs/measurements.md). Each costs the tokens of its markers, and one
 more where a marker parts what would otherwise be one token."""
 
 
