@@ -64,6 +64,10 @@ class EngineDied(Exception):
     """A backend's engine can serve no more prompts: the actor that holds it must be replaced."""
 
 
+class EngineLost(Exception):
+    """An engine was lost too often, with nothing finished in between, to be started once more."""
+
+
 class DamagedSource(Exception):
     """A file that can be read no further.
 

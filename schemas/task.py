@@ -23,8 +23,11 @@ class Decoding(Strict):
     """How a completion is generated."""
 
     temperature: float = Field(0.0, ge=0, description="0 is greedy.")
-    max_tokens_per_text_token: float = Field(
-        1.5, gt=0, description="Token limit of a completion, per token of the text asked about."
+    max_tokens_per_text_token: float | None = Field(
+        None,
+        gt=0,
+        description="Token limit of a completion, per token of the text asked about; if not given, "
+        "as many as a text needs of which every second token is a mention.",
     )
     max_tokens_extra: int = Field(32, ge=0, description="Tokens on top of that limit.")
 

@@ -89,6 +89,13 @@ def test_every_placeholder_is_explained_and_nothing_else_is_filled_in() -> None:
     assert set(CONFIG["auth"]) == {"ssh_user"}
 
 
+def test_workers_may_read_all_that_their_tasks_read() -> None:
+    words = " ".join(HEADER.replace("#", " ").split())
+    (worker,) = re.findall(r"3\. Worker profile: may read (.*?)\. ", words)
+    assert all(what in worker for what in ("the sources", "the checkpoint", "the table"))
+    assert "Workers never write to the table" in words
+
+
 def test_one_region_throughout() -> None:
     region = CONFIG["provider"]["region"]
     zones = CONFIG["provider"]["availability_zone"].split(",")

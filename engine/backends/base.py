@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from engine.checkpoints.contents import Contents
 from engine.checkpoints.load import Checkpoint
 from schemas.configs.options import Dtype
 
@@ -19,6 +20,8 @@ class EngineSettings:
     """How one engine is run. No setting may change a completion, only its cost.
 
     An engine that has prompts but completes none for ``stall_s`` seconds counts as hung.
+    ``context_tokens`` is the most that prompt and completion have together; None is as many as the
+    checkpoint can have. ``contents`` is what the checkpoint's files must hold; None is anything.
     """
 
     threads: int = field(default=1, metadata={"why": "cores that an engine on a CPU may use"})
@@ -29,6 +32,8 @@ class EngineSettings:
     cpu_kv_cache_gb: int = 1
     stall_s: float = 300.0
     dtype: Dtype = "auto"
+    context_tokens: int | None = None
+    contents: Contents | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,9 @@ class VllmBackend:
                 generation_config="vllm",  # the checkpoint may not change sampling
                 trust_remote_code=False,
                 dtype=settings.dtype,
-                max_model_len=checkpoint.context_tokens,
+                # Memory for one prompt of this length must be left beside the weights: a context
+                # of 128k tokens of an 8B model takes 16 GB.
+                max_model_len=settings.context_tokens or checkpoint.context_tokens,
                 max_num_seqs=settings.max_concurrent_prompts,
                 tensor_parallel_size=settings.tensor_parallel_size,
                 enable_prefix_caching=True,

@@ -9,10 +9,12 @@ import posixpath
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
 from engine.storage.cache import cache_folder
+from engine.storage.digests import changes, digest_files, settled
 from engine.storage.filesystem import filesystem
 from schemas.credentials import without_credentials
 from schemas.errors import UsageError
@@ -22,13 +24,18 @@ EMBEDDED = "nano"
 
 _EMBEDDED_PATH = Path(__file__).parents[2] / "checkpoints" / EMBEDDED
 _HUB_PATTERNS = ["*.json", "*.safetensors"]
-_HUB_ID = re.compile(r"[^./~][^/]*/[^/]+")  # "owner/name"; anything else can only be a path
+# "owner/name" or "owner/name@revision"; anything else can only be a path. A revision is a branch, a
+# tag or a commit, and may have slashes.
+_HUB_ID = re.compile(r"(?P<name>[^./~@][^/@]*/[^/@]+)(?:@(?P<revision>.+))?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def fetch_files(ref: str) -> tuple[str, Path]:
     """A reference that is good on every node, and a local directory with the files.
 
-    ``ref`` is ``nano``, a directory, a URI, or a hub id, of which the newest revision is fetched.
+    ``ref`` is ``nano``, a directory, a URI, or a hub id with a revision or without. Of a hub id the
+    reference that comes back names the commit: other nodes, and later runs of the same annotator,
+    get that one though the branch moves on.
 
     Raises:
         UsageError: if it is neither a directory nor anything that can be fetched.
@@ -40,8 +47,11 @@ def fetch_files(ref: str) -> tuple[str, Path]:
         return (ref if ref == EMBEDDED else str(path)), path
     if "://" in ref:
         return ref, _download(ref)
-    if _HUB_ID.fullmatch(ref):
-        return ref, _from_hub(ref, None)
+    if match := _HUB_ID.fullmatch(ref):
+        path = _from_hub(match["name"], match["revision"])
+        # The hub's cache has a directory for each commit.
+        commit = path.name if _COMMIT.fullmatch(path.name) else match["revision"]
+        return (f"{match['name']}@{commit}" if commit else ref), path
     raise UsageError(f"checkpoint {ref}: does not exist; expected a directory, a URI or a hub id")
 
 
@@ -63,21 +73,22 @@ def fetch_base(name: str, revision: str | None, adapter_ref: str, adapter_path: 
         return fetch_files(f"{scheme}://{posixpath.normpath(posixpath.join(folder, name))}")[1]
     if (adapter_path / name).is_dir():
         return (adapter_path / name).resolve()
-    if _HUB_ID.fullmatch(name):
-        return _from_hub(name, revision)
+    if match := _HUB_ID.fullmatch(name):
+        return _from_hub(match["name"], match["revision"] or revision)
     raise UsageError(
         f"checkpoint {name}: does not exist beside the adapter; expected a URI, an absolute path, "
         "a path relative to the adapter, or a hub id"
     )
 
 
-def _from_hub(ref: str, revision: str | None) -> Path:
+def _from_hub(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(ref, revision=revision, allow_patterns=_HUB_PATTERNS))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=_HUB_PATTERNS))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as e:
+        ref = f"{name}@{revision}" if revision else name
         raise UsageError(
             f"checkpoint {ref}: no such directory, and the hub does not give it: "
             f"{str(e).splitlines()[0]}"
@@ -88,30 +99,61 @@ def _download(uri: str) -> Path:
     """The copy of a checkpoint in the cache, made anew whenever the checkpoint has changed."""
     try:
         fs, root = filesystem(uri)
+        fs.invalidate_cache()  # a listing may be from before a change
         files = [f for f in fs.ls(root, detail=True) if f["type"] == "file"]
     except (ValueError, ImportError, OSError) as e:
         raise UsageError(f"checkpoint {uri}: cannot be opened: {e}") from e
     if not files:
         raise UsageError(f"checkpoint {uri}: no files there")
-    # By where it is, whoever reads it: a path may hold the credentials that its URI had.
-    state = sorted(
-        (f["name"].rsplit("/", 1)[-1], f["size"], str(f.get("mtime", f.get("LastModified"))))
-        for f in files
-    )
-    state = [(without_credentials(uri), 0, ""), *state]
-    key = hashlib.blake2b(repr(state).encode(), digest_size=12).hexdigest()
-    target = cache_folder() / "checkpoints" / key
-    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = cache_folder() / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    state = _state(fs, files)
+    shown = without_credentials(uri)  # one copy, with whatever credentials it is read
     # Only one process of a machine fetches and the others wait, since weights are gigabytes.
-    with FileLock(f"{target}.lock"):
-        if not target.exists():
-            part = Path(f"{target}.part")
-            shutil.rmtree(part, ignore_errors=True)  # left by a process that was killed
-            part.mkdir()
-            try:
-                for f in files:
-                    fs.get_file(f["name"], str(part / f["name"].rsplit("/", 1)[-1]))
-            except OSError as e:
-                raise UsageError(f"checkpoint {uri}: cannot be fetched: {e}") from e
+    with FileLock(folder / f"{_key([shown, state])}.lock"):
+        if state is None:
+            part = _fetch(uri, fs, files, folder)
+            target = folder / digest_files(sorted(part.iterdir()))
+        else:
+            target = folder / _key([shown, state])
+            if target.exists():
+                return target
+            part = _fetch(uri, fs, files, folder)
+        if target.exists():
+            shutil.rmtree(part)
+        else:
             part.rename(target)
     return target
+
+
+def _state(fs: Any, files: list[dict[str, Any]]) -> list[tuple[object, ...]] | None:
+    """What shows a change of the files: for each its name, size, and what else the store tells.
+
+    None if the store tells nothing else of some file, or if one has changed so lately that it may
+    change again without its time showing it. Then only the content says what is there.
+    """
+    state: list[tuple[object, ...]] = []
+    for f in sorted(files, key=lambda f: str(f["name"])):
+        tells = changes(f) or changes(fs.info(f["name"]))
+        if not tells or not settled(tells):
+            return None
+        # Not the whole path, which may hold the credentials that the URI had.
+        state.append((f["name"].rsplit("/", 1)[-1], f["size"], *map(str, tells)))
+    return state
+
+
+def _fetch(uri: str, fs: Any, files: list[dict[str, Any]], folder: Path) -> Path:
+    """A new directory with copies of the files; left ones of processes that were killed go."""
+    part = folder / f"{_key(uri)}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    try:
+        for f in files:
+            fs.get_file(f["name"], str(part / f["name"].rsplit("/", 1)[-1]))
+    except OSError as e:
+        raise UsageError(f"checkpoint {uri}: cannot be fetched: {e}") from e
+    return part
+
+
+def _key(value: object) -> str:
+    return hashlib.blake2b(repr(value).encode(), digest_size=12).hexdigest()

@@ -101,7 +101,12 @@ def load_checkpoint(ref: str) -> Checkpoint:
 
 def digest_weights(path: Path) -> str:
     """A digest of ``config.json`` and the weights in a directory, which identifies the weights."""
-    return digest_files([path / "config.json", *sorted(path.glob("*.safetensors"))])
+    return digest_files(weight_files(path))
+
+
+def weight_files(path: Path) -> list[Path]:
+    """The files in a directory that decide what a model computes: ``config.json`` and weights."""
+    return [path / "config.json", *sorted(path.glob("*.safetensors"))]
 
 
 def _manifest(path: Path, faults: list[str]) -> CheckpointManifest | None:

@@ -15,16 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from engine.checkpoints.adapter import ADAPTER_WEIGHTS, Adapter, LoraPair, match_base
 from engine.checkpoints.load import Checkpoint, load_checkpoint
+from engine.checkpoints.tokenizer import TOKENIZER_FILES
 from schemas.configs.options import Dtype
 from schemas.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "chat_template.jinja", "chat_template.json", "tokenizer.model", "vocab.json", "merges.txt",
-)  # fmt: skip
 
 
 def merge(adapter_checkpoint: str, to: str | Path, dtype: Dtype = "auto") -> Checkpoint:
@@ -109,7 +105,7 @@ def _cast(tensor: "Tensor", dtype: Dtype) -> "Tensor":
 def _write_others(checkpoint: Checkpoint, adapter: Path, to: Path, dtype: Dtype) -> None:
     base, tokenizer = Path(checkpoint.path), Path(checkpoint.tokenizer_path)
     generation = adapter if (adapter / "generation_config.json").exists() else base
-    wanted = [tokenizer / name for name in _TOKENIZER_FILES]
+    wanted = [tokenizer / name for name in TOKENIZER_FILES]
     wanted += [generation / "generation_config.json", base / "model.safetensors.index.json"]
     for file in wanted:
         if file.exists():

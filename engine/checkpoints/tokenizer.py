@@ -19,6 +19,13 @@ from tokenizers.decoders import DecodeStream
 
 from schemas.errors import UsageError
 
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "chat_template.jinja", "chat_template.json", "tokenizer.model", "vocab.json", "merges.txt",
+)  # fmt: skip
+"""All that a tokenizer may consist of: what goes along where a checkpoint is written anew. Only the
+first is read by pubmark."""
+
 
 @dataclass(frozen=True, slots=True)
 class Decoded:

@@ -17,7 +17,7 @@ from engine.planning.intake import Intake
 from engine.planning.plan import Plan
 from engine.runs import datasets
 from engine.runs.committing import committer_of, place_staged
-from engine.runs.pipeline import Pool
+from engine.runs.pipeline import Pool, plan_engines
 from engine.runs.result import Run, run_row
 from engine.runs.stream import stream_rows
 from engine.sources.shards import Shard
@@ -170,10 +170,12 @@ class _Job:
         run, intake = self._run, self._intake
         if intake.table is None and not plan.citations and all(r.damage for r in plan.reports):
             return
+        # Before anything is made: engines that cannot be had are no reason to touch the target.
+        engines = plan_engines(run.options, run.annotator) if plan.citations else None
         committer = self._committer(plan)
-        if plan.citations:
+        if engines:
             prepare = partial(datasets.prepared, intake.shards, plan.wanted, run.annotator)
-            stream_rows(run, prepare, plan.citations, committer)
+            stream_rows(run, prepare, plan.citations, committer, engines)
         patches = self._patch(plan, committer)
         gone = np.union1d(plan.gone, vanished)
         done = committer.finish(patches, gone, self._take_in(plan))

@@ -6,9 +6,12 @@ others: what runs on it (pipeline.py).
 
 import logging
 import os
+import re
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,17 @@ import ray
 from ray.data import DataContext
 from ray.exceptions import RayError
 
+from engine.runs.head import ask_head, wait_for_head
+from engine.storage.cache import cache_folder, home
 from schemas.errors import JobError, reason
+
+AUTOSCALES = "pubmark_gpu_workers"
+"""The resource of a head that says that nodes with GPUs may join."""
+
+_FRAME = re.compile(r'\s+File "')
+_OURS = re.compile(r"^schemas\.errors\.\w+: ")
+_MAX_LINES = 8
+"""Lines of a remote error's message that are told."""
 
 _LOCAL_OBJECT_STORE_BYTES = 1 << 30
 """Batches are small and stream, so a gigabyte is plenty. Ray would reserve 30% of the memory."""
@@ -54,8 +67,12 @@ def connected(verbose: bool = False) -> Iterator[None]:
         "logging_level": level,
         "include_dashboard": False,
     }
-    if os.environ.get("RAY_ADDRESS"):
+    address = _named_cluster()
+    if home() is None:
+        _do_without_home(address is None)
+    if address:
         common.pop("include_dashboard")
+        common["address"] = address
     else:
         common |= {
             "address": "local",
@@ -63,16 +80,59 @@ def connected(verbose: bool = False) -> Iterator[None]:
             "num_gpus": 0 if _is_cpu_build() else None,
             "object_store_memory": _LOCAL_OBJECT_STORE_BYTES,
         }
+    if address:
+        wait_for_head(address)
     try:
         with quiet:
+            if address:
+                ask_head(address)
             ray.init(**common)
+    except JobError:
+        raise
     except Exception as e:  # a node that is slow to start is a bare Exception
-        raise JobError(f"Ray cannot be reached or started: {reason(e)}") from e
+        where = f" at {address}" if address else ""
+        raise JobError(f"Ray cannot be reached or started{where}: {reason(e)}") from e
     _configure_data(verbose)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _do_without_home(is_local: bool) -> None:
+    """Say where files go that Ray, vLLM and Hugging Face would put in a home that is not there."""
+    folder = str(cache_folder())
+    for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "TRITON_HOME"):
+        os.environ.setdefault(name, folder)
+    if is_local and "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        # Ray keeps its token in the home, unless it is told one. It is for this cluster alone.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def _named_cluster() -> str | None:
+    """The address of the cluster that RAY_ADDRESS names; None if it names none.
+
+    Raises:
+        JobError: if it says ``auto``, and no cluster is known on this machine.
+    """
+    address = os.environ.get("RAY_ADDRESS", "").strip()
+    if address in ("", "local"):
+        return None
+    if address != "auto":
+        return address
+    # With RAY_ADDRESS as it is, Ray would take the word for an address.
+    from ray._private.services import get_ray_address_from_environment
+
+    del os.environ["RAY_ADDRESS"]
+    try:
+        return str(get_ray_address_from_environment("auto", None))
+    except ConnectionError as e:
+        raise JobError(
+            "no Ray cluster (RAY_ADDRESS=auto): none runs on this machine; expected host:port, or "
+            "RAY_ADDRESS not to be set, for a cluster of this machine alone"
+        ) from e
+    finally:
+        os.environ["RAY_ADDRESS"] = address
 
 
 def _is_cpu_build() -> bool:
@@ -134,14 +194,19 @@ def pool_resources(max_engines: int, tensor_parallel_size: int) -> tuple[float, 
 
 def _autoscales() -> bool:
     """Whether GPU nodes may join later: a resource of the head in ray_cluster.yaml says so."""
-    return ray.cluster_resources().get("pubmark_gpu_workers", 0) > 0
+    return ray.cluster_resources().get(AUTOSCALES, 0) > 0
 
 
 def describe_failure(failure: Exception) -> str:
-    """One line for a person on what went wrong: of a remote traceback the last line."""
+    """One line for a person on what went wrong: of a remote traceback what it ends in."""
     if not isinstance(failure, RayError):
         return reason(failure)
-    lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
-    if not lines:
+    lines = str(failure).splitlines()
+    frames = [i for i, line in enumerate(lines) if _FRAME.match(line)]
+    if frames:
+        # After the last frame come its code, indented, and then the error itself.
+        lines = list(dropwhile(lambda line: line[:1].isspace(), lines[frames[-1] + 1 :]))
+    if not (told := "\n".join(lines[:_MAX_LINES] if frames else lines[:1])):
         return type(failure).__name__
-    return lines[-1] if any("Traceback" in line for line in lines) else lines[0]
+    said = reason(RuntimeError(told))
+    return _OURS.sub("", said)

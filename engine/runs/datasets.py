@@ -52,7 +52,7 @@ def prepared(
         for shard, mask in chosen
     ]
     citations = _read([s.uri for s, _ in chosen], reads, CITATION_SCHEMA)
-    return _prepared(citations, annotator.checkpoint.ref, annotator.task, batch_citations)
+    return _prepared(citations, annotator, annotator.task, batch_citations)
 
 
 def prepared_rows(
@@ -69,20 +69,22 @@ def prepared_rows(
         for f in files
     ]  # fmt: skip
     citations = _read([f.path for f in files], reads, CITATION_SCHEMA)
-    return _prepared(citations, annotator.checkpoint.ref, annotator.task, batch_citations)
+    return _prepared(citations, annotator, annotator.task, batch_citations)
 
 
 def prepared_texts(
-    citations: pa.Table, checkpoint_ref: str, task: Task, batch_citations: int, one_sentence: bool
+    citations: pa.Table, annotator: Annotator, task: Task, batch_citations: int, one_sentence: bool
 ) -> Dataset:
     """Citations in memory (CITATION_SCHEMA) with their prompts (PREPARED_SCHEMA), streaming.
+
+    ``task`` is the annotator's, or some of its entity types.
 
     ``one_sentence``: each text is one sentence and is not split further.
     """
     starts = range(0, len(citations), batch_citations)
     blocks = [citations.slice(start, batch_citations) for start in starts]
     dataset = ray.data.from_arrow(blocks)
-    return _prepared(dataset, checkpoint_ref, task, batch_citations, one_sentence)
+    return _prepared(dataset, annotator, task, batch_citations, one_sentence)
 
 
 def read_metadata(shards: list[Shard], revised: list[np.ndarray]) -> Iterator[pa.Table]:
@@ -111,16 +113,17 @@ def count_prompts(citations: Dataset) -> tuple[int, int]:
 
 def _prepared(
     citations: Dataset,
-    checkpoint_ref: str,
+    annotator: Annotator,
     task: Task,
     batch_citations: int,
     one_sentence: bool = False,
 ) -> Dataset:
     step = partial(
         prepare,
-        checkpoint_ref=checkpoint_ref,
+        checkpoint_ref=annotator.checkpoint.ref,
         task_json=task.model_dump_json(),
         one_sentence=one_sentence,
+        tokenizer_digest=annotator.contents.tokenizer,
     )
     return citations.map_batches(
         step, batch_size=batch_citations, batch_format="pyarrow", zero_copy_batch=True

@@ -7,6 +7,9 @@ Ray Data's checkpointing is not used: it skips rows by one id column, while a ci
 PMID, text digest and annotator, and only a commit to the table counts as progress.
 """
 
+import logging
+import time
+import uuid
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,13 +21,19 @@ from ray.util.annotations import RayDeprecationWarning
 
 from engine.backends.base import EngineSettings
 from engine.runs.cluster import pool_resources
+from engine.runs.fitting import check_fit
 from engine.steps.annotator import Annotator
 from engine.steps.finish import finish
 from engine.steps.generate import EngineActor
+from engine.steps.losses import Watcher
+from engine.steps.prepare import longest_prompt
 from schemas.configs.options import EngineOptions
+from schemas.errors import UsageError
 
-MAX_RETRIES = 3
-"""How often a dead engine is replaced and its batches are run again. Ray's default is for ever."""
+logger = logging.getLogger(__name__)
+
+_NEWS_S = 5.0
+"""Seconds between two looks at which engines were lost."""
 
 _SPECULATIVE_TOKENS = 4
 
@@ -46,9 +55,28 @@ class Pool:
     batches: int = 8
 
 
-def plan_engines(options: EngineOptions, batch_citations: int = 16) -> tuple[EngineSettings, Pool]:
-    """How each engine is run, and the pool of engines, for the cluster that is connected."""
+def plan_engines(
+    options: EngineOptions, annotator: Annotator, batch_citations: int = 16
+) -> tuple[EngineSettings, Pool]:
+    """How each engine is run, and the pool of engines, for the cluster that is connected.
+
+    Raises:
+        UsageError: if an engine fits on no node, or not the longest prompt in its context.
+    """
+    longest = longest_prompt(annotator)
+    if (context := options.context_tokens or longest) < longest:
+        raise UsageError(
+            f"context_tokens {context}: the task's longest prompt and its completion have "
+            f"{longest} tokens together; expected as many, or a smaller max_text_tokens in "
+            "pubmark.json"
+        )
+    if context > annotator.checkpoint.context_tokens:
+        raise UsageError(
+            f"context_tokens {context}: checkpoint {annotator.checkpoint.ref} has a context of "
+            f"{annotator.checkpoint.context_tokens} tokens; expected no more"
+        )
     cpus, gpus, threads = pool_resources(options.engines.max, options.tensor_parallel_size)
+    check_fit(cpus, gpus, options.node_wait_seconds)
     speculative = options.speculative_tokens
     settings = EngineSettings(
         threads=threads,
@@ -58,6 +86,8 @@ def plan_engines(options: EngineOptions, batch_citations: int = 16) -> tuple[Eng
         max_concurrent_prompts=options.max_concurrent_prompts,
         stall_s=options.stall_seconds,
         dtype=options.dtype,
+        context_tokens=context,
+        contents=annotator.contents,
     )
     pool = Pool(
         options.engines.min, options.engines.max, cpus, gpus, batch_citations,
@@ -77,13 +107,56 @@ def annotate(
 ) -> Iterator[pa.Table]:
     """Yield finished rows (FINISHED_SCHEMA) of prepared citations as they come, in no order.
 
+    An engine that is lost is started again, as often as it takes while citations are finished in
+    between (engine/steps/losses.py).
+
     Raises:
-        ray.exceptions.RayError: if engines died more often than MAX_RETRIES.
+        ray.exceptions.RayError: if engines cannot start, or are lost and nothing is finished.
+    """
+    name = uuid.uuid4().hex
+    rows = partial(
+        finish,
+        checkpoint_ref=annotator.checkpoint.ref,
+        codec=annotator.task.codec,
+        annotator=annotator.fingerprint,
+        run_id=run_id,
+        store_text=store_text,
+        tokenizer_digest=annotator.contents.tokenizer,
+    )
+    finished = _generated(citations, annotator, backend, settings, pool, name).map_batches(
+        rows, batch_size=None, batch_format="pyarrow", zero_copy_batch=True
+    )
+    watcher, looked = Watcher(name), time.monotonic()
+    try:
+        for batch in finished.iter_batches(
+            batch_size=None, batch_format="pyarrow", prefetch_batches=0
+        ):
+            yield batch
+            if time.monotonic() - looked > _NEWS_S:
+                looked = time.monotonic()
+                for line in watcher.news():
+                    logger.warning("%s", line)
+    finally:
+        watcher.forget()
+
+
+def _generated(
+    citations: Dataset,
+    annotator: Annotator,
+    backend: str,
+    settings: EngineSettings,
+    pool: Pool,
+    name: str,
+) -> Dataset:
+    """Citations with their completions (GENERATED_SCHEMA); the engines are those of pool ``name``.
+
+    Ray restarts an engine that is lost, and gives it its batches again, without end: those are its
+    defaults. The engines end that by themselves.
     """
     with warnings.catch_warnings():
-        # Restarts can be bounded in no other way: the parameters that Ray names instead do not.
+        # How many batches an engine has at once can be said in no other way.
         warnings.simplefilter("ignore", RayDeprecationWarning)
-        generated = citations.map_batches(
+        return citations.map_batches(
             EngineActor,
             batch_size=pool.batch_citations,
             batch_format="pyarrow",
@@ -96,24 +169,11 @@ def annotate(
             max_concurrency=pool.batches,
             num_cpus=pool.cpus,
             num_gpus=pool.gpus,
-            max_restarts=MAX_RETRIES,
-            max_task_retries=MAX_RETRIES,
             fn_constructor_kwargs={
                 "backend": backend,
                 "checkpoint_ref": annotator.checkpoint.ref,
                 "settings": settings,
                 "temperature": annotator.task.decoding.temperature,
+                "pool": name,
             },
         )
-    rows = partial(
-        finish,
-        checkpoint_ref=annotator.checkpoint.ref,
-        codec=annotator.task.codec,
-        annotator=annotator.fingerprint,
-        run_id=run_id,
-        store_text=store_text,
-    )
-    finished = generated.map_batches(
-        rows, batch_size=None, batch_format="pyarrow", zero_copy_batch=True
-    )
-    yield from finished.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)

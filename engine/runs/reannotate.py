@@ -15,6 +15,7 @@ from deltalake import DeltaTable
 from engine.planning.settled import changed
 from engine.runs import datasets
 from engine.runs.committing import committer_of, place_staged
+from engine.runs.pipeline import plan_engines
 from engine.runs.result import Run, run_row
 from engine.runs.stream import stream_rows
 from engine.tables.annotators import introduce
@@ -54,10 +55,11 @@ def reannotate(
         run.reporter.planned(result.read)
         if not result.read:
             return
+        engines = plan_engines(run.options, run.annotator)
         ours = committer(table, selected.pmids)
         prepare = partial(datasets.prepared_rows, table, selected.pmids, run.annotator)
         try:
-            stream_rows(run, prepare, result.read, ours)
+            stream_rows(run, prepare, result.read, ours, engines)
         finally:
             try:
                 with run.interrupts.deferred():

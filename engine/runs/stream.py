@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from ray.data import Dataset
 
+from engine.backends.base import EngineSettings
 from engine.runs import pipeline
 from engine.runs.result import Run
 from engine.tables.committer import Committer
@@ -32,14 +33,16 @@ def stream_rows(
     prepare: Callable[[int], Dataset],
     planned: int,
     committer: Committer,
+    engines: tuple[EngineSettings, pipeline.Pool],
 ) -> None:
     """Stream citations through the engines, and commit as they come back.
 
     ``prepare`` gives the ``planned`` citations with their prompts, in batches of the size that it
-    is told. However it ends, what came back is committed first.
+    is told. ``engines`` is what pipeline.plan_engines gave. However it ends, what came back is
+    committed first.
     """
     options, result = run.options, run.result
-    settings, pool = pipeline.plan_engines(options)
+    settings, pool = engines
     figures = result.figures
     before = figures.rows
     waiting: list[pa.Table] = []

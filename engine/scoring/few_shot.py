@@ -108,12 +108,15 @@ def few_shot_task(task: Task, shots: dict[str, list[Shot]], frame: str) -> Task:
         types[name] = EntityType(
             definition=entity_type.definition, prompt="".join(f"{part}\n\n" for part in parts)
         )
+    decoding = task.decoding
+    if task.codec != "mark":  # a limit for the markers of another codec
+        decoding = decoding.model_copy(update={"max_tokens_per_text_token": None})
     return Task(
         entity_types=types,
         template=frame.replace("{question}", f"{{type}}{_INPUT}{{text}}{_OUTPUT}"),
         unit=task.unit,
         max_text_tokens=task.max_text_tokens,
-        decoding=task.decoding,
+        decoding=decoding,
     )
 
 

@@ -66,10 +66,10 @@ def predict(
     if not texts:
         return result
     batch_texts = _SENTENCES if all(t.one_sentence for t in texts) else _CITATIONS
-    settings, pool = pipeline.plan_engines(options, batch_texts)
+    settings, pool = pipeline.plan_engines(options, annotator, batch_texts)
     first, *others = (
         datasets.prepared_texts(
-            t.citations, annotator.checkpoint.ref, t.task, batch_texts, one_sentence=t.one_sentence
+            t.citations, annotator, t.task, batch_texts, one_sentence=t.one_sentence
         )
         for t in texts
     )

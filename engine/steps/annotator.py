@@ -3,15 +3,14 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
-from engine.checkpoints.adapter import ADAPTER_WEIGHTS
-from engine.checkpoints.load import Checkpoint, digest_weights, load_checkpoint
+from engine.checkpoints.contents import Contents, contents_of
+from engine.checkpoints.load import Checkpoint, load_checkpoint
+from engine.checkpoints.weights import check_weights
 from engine.codecs import CODEC_VERSION
 from engine.steps.align import ALIGNER_VERSION
 from engine.steps.prompts import PROMPTS_VERSION
 from engine.steps.sentences import SPLITTER_VERSION
-from engine.storage.digests import digest_files
 from schemas.citation import TEXT_LAYOUT_VERSION
 from schemas.errors import UsageError
 from schemas.task import Task
@@ -19,21 +18,26 @@ from schemas.task import Task
 
 @dataclass(frozen=True, slots=True)
 class Annotator:
-    """A checkpoint doing a task. ``parts`` are what the fingerprint is made of."""
+    """A checkpoint doing a task. ``parts`` are what the fingerprint is made of, ``contents`` those
+    of them that are in the checkpoint's files."""
 
     fingerprint: str
     checkpoint: Checkpoint
     task: Task
     parts: dict[str, object]
+    contents: Contents
 
 
 def annotator_of(reference: str, entity_types: list[str] | None = None) -> Annotator:
     """The annotator of a checkpoint by its name, for all of its entity types or some.
 
     Raises:
-        UsageError: if the checkpoint is missing or cannot be served, or has no such entity type.
+        UsageError: if the checkpoint is missing, damaged or cannot be served, or has no such entity
+            type.
     """
+    load_checkpoint.cache_clear()  # it may be another one than when it was last loaded
     checkpoint = load_checkpoint(reference)
+    check_weights(checkpoint)
     task = checkpoint.manifest.task
     try:
         chosen = task if entity_types is None else task.only(entity_types)
@@ -51,7 +55,8 @@ def make_annotator(checkpoint: Checkpoint, task: Task) -> Annotator:
     Raises:
         UsageError: if the checkpoint is an adapter and records another base than the one it has.
     """
-    weights = digest_weights(Path(checkpoint.path))
+    contents = contents_of(checkpoint)
+    weights = contents.weights
     recorded = checkpoint.manifest.base_digest
     if checkpoint.adapter and recorded not in (None, weights):
         raise UsageError(
@@ -60,8 +65,8 @@ def make_annotator(checkpoint: Checkpoint, task: Task) -> Annotator:
         )
     parts: dict[str, object] = {
         "weights": weights,
-        "tokenizer": digest_files([Path(checkpoint.tokenizer_path) / "tokenizer.json"]),
-        "stop_token_ids": list(checkpoint.stop_token_ids),
+        "tokenizer": contents.tokenizer,
+        "stop_token_ids": list(contents.stop_token_ids),
         "task": task.model_dump(mode="json"),
         "text_layout": TEXT_LAYOUT_VERSION,
         "sentence_splitter": SPLITTER_VERSION,
@@ -71,8 +76,8 @@ def make_annotator(checkpoint: Checkpoint, task: Task) -> Annotator:
     }
     if checkpoint.adapter:
         # Its configuration says where its base is, which changes nothing, so not all of it counts.
-        parts["adapter"] = digest_files([Path(checkpoint.adapter.path) / ADAPTER_WEIGHTS])
+        parts["adapter"] = contents.adapter
         parts["adapter_scale"] = checkpoint.adapter.scale
     canonical = json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()
     fingerprint = hashlib.blake2b(canonical, digest_size=8).hexdigest()
-    return Annotator(fingerprint, checkpoint, task, parts)
+    return Annotator(fingerprint, checkpoint, task, parts, contents)

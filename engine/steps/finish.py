@@ -14,11 +14,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from engine.checkpoints.load import load_checkpoint
-from engine.checkpoints.tokenizer import Decoded, PromptTokenizer, load_tokenizer
+from engine.checkpoints.tokenizer import Decoded, PromptTokenizer
 from engine.codecs import CODECS, Codec
+from engine.codecs.marks import Marked
 from engine.steps.align import Unplaced, align_mentions
 from engine.steps.generate import GENERATED_SCHEMA
+from engine.steps.prepare import tokenizer_of
+from engine.steps.variants import fold
 from schemas.annotations import ANNOTATIONS_SCHEMA, FAILURES_SCHEMA
 from schemas.spans import Span
 
@@ -53,12 +55,14 @@ class _Outcome:
     """What the completions of one citation came to.
 
     ``mentions`` are by (start, end, entity_type); ``failures`` has a FAILURE for each prompt that
-    failed; ``unplaced`` are the marks that have no span in the text.
+    failed; ``lost`` is how many of them have no mentions, as against those that were cut off;
+    ``unplaced`` are the marks that have no span in the text.
     """
 
     mentions: dict[tuple[int, int, str], dict[str, Any]] = field(default_factory=dict)
     unplaced: list[Unplaced] = field(default_factory=list)
     failures: list[dict[str, Any]] = field(default_factory=list)
+    lost: int = 0
 
 
 def finish(
@@ -68,17 +72,21 @@ def finish(
     annotator: str,
     run_id: str,
     store_text: bool,
+    tokenizer_digest: str | None = None,
 ) -> pa.Table:
     """Decode and align the completions of a batch of citations, and make their rows.
 
     ``store_text``: whether the rows keep the citations' texts; they are null if not.
+
+    Raises:
+        JobError: if the checkpoint's tokenizer is not the one of ``tokenizer_digest``.
     """
-    tokenizer = load_tokenizer(load_checkpoint(checkpoint_ref).tokenizer_path)
+    tokenizer = tokenizer_of(checkpoint_ref, tokenizer_digest)
     now = datetime.now(UTC)
     rows = []
     for row in batch.to_pylist():
         outcome = _read_completions(row, tokenizer, CODECS[codec])
-        status, error = _status(row, outcome.failures)
+        status, error = _status(row, outcome)
         rows.append(
             row
             | {
@@ -98,13 +106,13 @@ def finish(
     return pa.Table.from_pylist(rows, schema=FINISHED_SCHEMA)
 
 
-def _status(row: dict[str, Any], failures: list[dict[str, Any]]) -> tuple[str, str | None]:
+def _status(row: dict[str, Any], outcome: _Outcome) -> tuple[str, str | None]:
     """The status of a citation, and its error: None unless the status is partial or failed."""
     if row["error"]:  # no prompts could be made of it
         return "failed", row["error"]
-    if failures:
+    if failures := outcome.failures:
         prompts = len(row["prompts"])
-        status = "partial" if len(failures) < prompts else "failed"
+        status = "partial" if outcome.lost < prompts else "failed"
         first = f"{failures[0]['stage']}: {failures[0]['reason']}"
         return status, f"{first} ({len(failures)} of {prompts} prompts failed)"
     return ("ok" if row["text"] else "empty"), None
@@ -149,13 +157,21 @@ def _read_completions(row: dict[str, Any], tokenizer: PromptTokenizer, codec: Co
     for prompt, completion in zip(row["prompts"], row["completions"], strict=True):
         if completion["error"]:
             outcome.failures.append(_failure("generate", completion["error"], prompt, None))
+            outcome.lost += 1
             continue
         try:
-            mentions, unplaced = _align(row["text"], starts, prompt, completion, tokenizer, codec)
+            mentions, unplaced, cut_off = _align(
+                row["text"], starts, prompt, completion, tokenizer, codec
+            )
         except Exception as e:  # one prompt that fails must not fail the others
             raw = _raw(completion, tokenizer)
             outcome.failures.append(_failure("align", f"{type(e).__name__}: {e}", prompt, raw))
+            outcome.lost += 1
             continue
+        if cut_off:
+            raw = _raw(completion, tokenizer)
+            cause = f"cut off by the token limit of {prompt['max_tokens']}"
+            outcome.failures.append(_failure("generate", cause, prompt, raw))
         outcome.unplaced += unplaced
         for mention in mentions:
             key = (mention["start"], mention["end"], mention["entity_type"])
@@ -170,8 +186,9 @@ def _align(
     completion: dict[str, Any],
     tokenizer: PromptTokenizer,
     codec: Codec,
-) -> tuple[list[dict[str, Any]], list[Unplaced]]:
-    """The mentions of one completion, and the marks that have no span in the text.
+) -> tuple[list[dict[str, Any]], list[Unplaced], bool]:
+    """The mentions of one completion, the marks that have no span in the text, and whether the
+    token limit has cut the completion off before its end.
 
     ``starts`` are the offsets at which the citation's sentences begin.
 
@@ -182,10 +199,13 @@ def _align(
     source = text[prompt["start"] : prompt["end"]]
     asked = prompt["entity_types"]
     marked = codec.decode(decoded.text, asked)
-    if codec.decode(source, asked).text != source:
+    plain = codec.decode(source, asked).text
+    limited = completion["finish"] == "length"
+    cut_off = limited and not _covers(marked, plain)
+    if plain != source:
         # The text itself contains markers: those that the model added cannot be told from them.
-        return [], [Unplaced("unreadable")] * (len(marked.marks) + len(marked.faults))
-    alignment = align_mentions(source, marked, truncated=completion["finish"] == "length")
+        return [], [Unplaced("unreadable")] * (len(marked.marks) + len(marked.faults)), cut_off
+    alignment = align_mentions(source, marked, truncated=limited)
     mentions = []
     for placed in alignment.placed:
         span = placed.span.shift(prompt["start"])
@@ -206,7 +226,15 @@ def _align(
                 "identifier": None,
             }
         )
-    return mentions, alignment.unplaced
+    return mentions, alignment.unplaced, cut_off
+
+
+def _covers(marked: Marked, source: str) -> bool:
+    """Whether a completion has all of the source, so that the token limit cost no mention: it only
+    did not end where it should have."""
+    return "unclosed" not in marked.faults and fold(marked.text).letters.startswith(
+        fold(source).letters
+    )
 
 
 def _score(decoded: Decoded, logprobs: Sequence[float], *markers: Span) -> float:

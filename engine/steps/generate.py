@@ -15,8 +15,8 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NoReturn
 
 import pyarrow as pa
@@ -24,9 +24,11 @@ import pyarrow.compute as pc
 
 from engine.backends import backend_class
 from engine.backends.base import Completion, EngineSettings
-from engine.checkpoints.load import load_checkpoint
+from engine.backends.causes import Printed, cause_of
+from engine.checkpoints.contents import check_same, load_same
+from engine.steps.losses import ALONE_AFTER, GIVEN_UP_AFTER, Losses
 from engine.steps.prepare import PREPARED_SCHEMA
-from schemas.errors import EngineDied
+from schemas.errors import EngineDied, JobError, PubmarkError
 
 logger = logging.getLogger(__name__)
 
@@ -59,18 +61,42 @@ citation's batch was with its ``engine`` from ``started`` to ``finished``, in Un
 
 
 class EngineActor:
-    """One engine as a Ray Data actor: made once, called with batch after batch."""
+    """One engine as a Ray Data actor: made once, called with batch after batch.
+
+    ``pool`` names the engines of the run, which share a memory of those that were lost.
+
+    Raises:
+        EngineLost: if it was lost too often in a row.
+        JobError: if the checkpoint is not the one that the run was planned with, or cannot be
+            served; the message says why.
+    """
 
     def __init__(
-        self, backend: str, checkpoint_ref: str, settings: EngineSettings, temperature: float
+        self,
+        backend: str,
+        checkpoint_ref: str,
+        settings: EngineSettings,
+        temperature: float,
+        pool: str | None = None,
     ):
         began = time.time()
+        self._losses = Losses(pool)
+        self._losses.start()
         self._name = f"{os.uname().nodename}-{uuid.uuid4().hex[:6]}"
-        self._backend = backend_class(backend)(
-            load_checkpoint(checkpoint_ref), settings, temperature
-        )
+        checkpoint = load_same(checkpoint_ref, settings.contents)
+        self._printed = Printed()
+        try:
+            self._backend = backend_class(backend)(checkpoint, settings, temperature)
+        except PubmarkError:
+            raise
+        except Exception as e:
+            cause = cause_of(e, self._printed.text())
+            raise JobError(f"an engine on {os.uname().nodename} cannot start: {cause}") from e
+        # Once more, as it may have been overwritten while it was loaded.
+        check_same(checkpoint, settings.contents)
         self._start_seconds = time.time() - began
-        self._watch = _Watch(settings.stall_s)
+        self._turns = _Turns()
+        self._watch = _Watch(settings.stall_s, self._losses)
 
     def __del__(self) -> None:
         # Ray deletes the actor's object when it ends the actor regularly.
@@ -84,10 +110,8 @@ class EngineActor:
         flat = prompts.flatten()
         ids = flat.field("token_ids").to_pylist()
         limits = flat.field("max_tokens").to_pylist()
-        results = await asyncio.gather(
-            *(self._complete(i, m) for i, m in zip(ids, limits, strict=True))
-        )
         counts = pc.list_value_length(prompts).to_pylist()
+        results = await self._results(batch["pmid"].to_pylist(), ids, limits, counts)
         prompt_tokens = _sums([len(i) for i in ids], counts)
         completion_tokens = _sums([len(r["token_ids"] or ()) for r in results], counts)
         rows = len(batch)
@@ -104,17 +128,96 @@ class EngineActor:
         columns["finished"] = pa.array([time.time()] * rows, pa.float64())
         return pa.table([columns[n] for n in GENERATED_SCHEMA.names], schema=GENERATED_SCHEMA)
 
+    async def _results(
+        self, pmids: list[int], ids: list[list[int]], limits: list[int], counts: list[int]
+    ) -> list[dict[str, Any]]:
+        """Complete the prompts of a batch, of which each citation has its count, in their order.
+
+        They are completed all at once, unless the engine was lost with this batch in hand before:
+        then one citation after another, so that the one that ends the engine is known.
+        """
+        if not pmids:
+            return []
+        name = f"{pmids[0]} to {pmids[-1]}" if len(pmids) > 1 else str(pmids[0])
+        prompts = list(zip(ids, limits, strict=True))
+        if self._losses.take(name) < ALONE_AFTER:
+            async with self._turns.shared():
+                results = await self._complete_all(prompts)
+            self._losses.finish(name, len(pmids))
+            return results
+        answers: dict[int, list[dict[str, Any]]] = {}
+        begins = _offsets(counts).to_pylist()
+        async with self._turns.alone():
+            # The suspects come last: what the others finish is progress.
+            for i in sorted(range(len(pmids)), key=lambda i: self._losses.suspicion(str(pmids[i]))):
+                answers[i] = await self._complete_alone(
+                    str(pmids[i]), prompts[begins[i] : begins[i + 1]]
+                )
+        self._losses.finish(name, 0)
+        return [result for i in range(len(pmids)) for result in answers[i]]
+
+    async def _complete_alone(
+        self, pmid: str, prompts: list[tuple[list[int], int]]
+    ) -> list[dict[str, Any]]:
+        """Complete the prompts of one citation while the engine has no other."""
+        if (losses := self._losses.suspicion(pmid)) >= GIVEN_UP_AFTER:
+            error = f"EngineDied: an engine was lost each of {losses} times that it had no other"
+            return [_failed(f"{error} citation than this")] * len(prompts)
+        with self._losses.alone(pmid):
+            return await self._complete_all(prompts)
+
+    async def _complete_all(self, prompts: list[tuple[list[int], int]]) -> list[dict[str, Any]]:
+        return list(await asyncio.gather(*(self._complete(ids, limit) for ids, limit in prompts)))
+
     async def _complete(self, token_ids: list[int], max_tokens: int) -> dict[str, Any]:
         try:
             with self._watch.waiting():
                 done: Completion = await self._backend.generate(token_ids, max_tokens)
         except EngineDied as e:
-            _die(str(e))
+            cause = cause_of(e, self._printed.text())
+            _die(cause.removeprefix("EngineDied: "), self._losses)
         except Exception as e:
-            return {"token_ids": None, "logprobs": None, "finish": None,
-                    "error": f"{type(e).__name__}: {e}"}  # fmt: skip
+            return _failed(f"{type(e).__name__}: {e}")
         return {"token_ids": list(done.token_ids), "logprobs": list(done.logprobs),
                 "finish": done.finish, "error": None}  # fmt: skip
+
+
+class _Turns:
+    """Many batches at once, or one by itself: who comes to be by itself waits for the others that
+    are under way, and holds up those that come after."""
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Condition()
+        self._sharing = 0
+        self._alone = False
+
+    @asynccontextmanager
+    async def shared(self) -> AsyncIterator[None]:
+        """Within the block others that share may be within theirs."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._alone)
+            self._sharing += 1
+        try:
+            yield
+        finally:
+            async with self._changed:
+                self._sharing -= 1
+                self._changed.notify_all()
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Within the block nobody else is within theirs."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._alone)
+            self._alone = True
+        try:
+            async with self._changed:
+                await self._changed.wait_for(lambda: not self._sharing)
+            yield
+        finally:
+            async with self._changed:
+                self._alone = False
+                self._changed.notify_all()
 
 
 class _Watch:
@@ -123,8 +226,9 @@ class _Watch:
     It watches from a thread, since an engine that hangs may block the event loop too.
     """
 
-    def __init__(self, stall_s: float):
+    def __init__(self, stall_s: float, losses: Losses):
         self._stall_s = stall_s
+        self._losses = losses
         self._in_flight = 0
         self._last_answer = time.monotonic()
         threading.Thread(target=self._run, daemon=True).start()
@@ -145,17 +249,26 @@ class _Watch:
         while True:
             time.sleep(self._stall_s / 10)
             if self._in_flight and time.monotonic() - self._last_answer > self._stall_s:
-                _die(f"{self._in_flight} prompts and no answer for {self._stall_s:.0f} s")
+                _die(
+                    f"{self._in_flight} prompts and no answer for {self._stall_s:.0f} s",
+                    self._losses,
+                )
 
 
-def _die(reason: str) -> NoReturn:
+def _die(reason: str, losses: Losses) -> NoReturn:
     """End this actor's process.
 
-    Ray replaces an actor only if its process dies: an exception would not do. Ray then runs the
-    actor's batches again, a bounded number of times.
+    Ray replaces an actor only if its process dies: an exception would not do. Ray then gives the
+    actor's batches to its replacement.
     """
     logger.error("engine given up: %s", reason)
+    losses.say(reason)
     os._exit(1)
+
+
+def _failed(error: str) -> dict[str, Any]:
+    """The completion of a prompt that failed."""
+    return {"token_ids": None, "logprobs": None, "finish": None, "error": error}
 
 
 def _without_token_ids(prompts: pa.ListArray) -> pa.ListArray:

@@ -8,8 +8,9 @@ from functools import lru_cache
 
 import pyarrow as pa
 
+from engine.checkpoints.contents import check_tokenizer
 from engine.checkpoints.load import load_checkpoint
-from engine.checkpoints.tokenizer import load_tokenizer
+from engine.checkpoints.tokenizer import PromptTokenizer, load_tokenizer
 from engine.steps.annotator import Annotator
 from engine.steps.prompts import Prompter
 from engine.steps.sentences import split_sentences
@@ -41,11 +42,43 @@ into prompts; it then has none."""
 
 
 @lru_cache(maxsize=4)
-def load_prompter(checkpoint_ref: str, task_json: str) -> Prompter:
-    """The prompter of a checkpoint and a task (as JSON), made once in a process."""
-    checkpoint = load_checkpoint(checkpoint_ref)
+def load_prompter(
+    checkpoint_ref: str, task_json: str, tokenizer_digest: str | None = None
+) -> Prompter:
+    """The prompter of a checkpoint and a task (as JSON), made once in a process.
+
+    Raises:
+        JobError: if the checkpoint's tokenizer is not the one of ``tokenizer_digest``.
+    """
     task = Task.model_validate_json(task_json)
-    return Prompter(task, load_tokenizer(checkpoint.tokenizer_path), checkpoint.context_tokens)
+    tokenizer = tokenizer_of(checkpoint_ref, tokenizer_digest)
+    return Prompter(task, tokenizer, load_checkpoint(checkpoint_ref).context_tokens)
+
+
+@lru_cache(maxsize=4)
+def tokenizer_of(checkpoint_ref: str, digest: str | None = None) -> PromptTokenizer:
+    """The tokenizer of a checkpoint by its name, loaded once in a process.
+
+    Raises:
+        JobError: if it is not the one of ``digest``; None is any.
+    """
+    checkpoint = load_checkpoint(checkpoint_ref)
+    if digest is None:
+        return load_tokenizer(checkpoint.tokenizer_path)
+    tokenizer = PromptTokenizer(checkpoint.tokenizer_path)
+    check_tokenizer(checkpoint, digest)  # after it was loaded, so that it is what was loaded
+    return tokenizer
+
+
+def longest_prompt(annotator: Annotator) -> int:
+    """Tokens of the longest prompt that the annotator may make and of its completion together.
+
+    Raises:
+        UsageError: if the template does not fit the checkpoint.
+    """
+    task = annotator.task.model_dump_json()
+    tokenizer = annotator.contents.tokenizer
+    return load_prompter(annotator.checkpoint.ref, task, tokenizer).context_tokens
 
 
 def check_template(annotator: Annotator) -> None:
@@ -54,17 +87,24 @@ def check_template(annotator: Annotator) -> None:
     Raises:
         ValueError: if it does not.
     """
-    load_prompter(annotator.checkpoint.ref, annotator.task.model_dump_json())
+    longest_prompt(annotator)
 
 
 def prepare(
-    batch: pa.Table, checkpoint_ref: str, task_json: str, one_sentence: bool = False
+    batch: pa.Table,
+    checkpoint_ref: str,
+    task_json: str,
+    one_sentence: bool = False,
+    tokenizer_digest: str | None = None,
 ) -> pa.Table:
     """Split each citation of a batch into sentences and make its prompts.
 
     ``one_sentence``: each text is one sentence already, whatever the splitter would say.
+
+    Raises:
+        JobError: if the checkpoint's tokenizer is not the one of ``tokenizer_digest``.
     """
-    prompter = load_prompter(checkpoint_ref, task_json)
+    prompter = load_prompter(checkpoint_ref, task_json, tokenizer_digest)
     sentences, prompts, errors = [], [], []
     for text, title_length in zip(
         batch["text"].to_pylist(), batch["title_length"].to_pylist(), strict=True

@@ -14,12 +14,18 @@ from dataclasses import dataclass
 from tokenizers import Encoding
 
 from engine.checkpoints.tokenizer import PromptTokenizer
+from engine.codecs import CODECS
 from schemas.errors import UsageError
 from schemas.spans import Span, trim
 from schemas.task import Task
 
 PROMPTS_VERSION = 1
 """Goes up when the same text would be cut into other units, or encoded as other token ids."""
+
+_MENTIONS_PER_TOKEN = 0.5
+"""Most mentions that a text may have per token: a list of them, a token each and one in between.
+Real sentences have up to 0.28 (docs/measurements.md). Each costs the tokens of its markers, and one
+more where a marker parts what would otherwise be one token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,9 @@ class Prompt:
 class Prompter:
     """Makes a task's prompts for one checkpoint.
 
+    ``max_text_tokens`` is the longest text of a prompt, ``context_tokens`` the longest prompt and
+    its completion together, both in tokens.
+
     Raises:
         UsageError: if the template leaves no room for text in the checkpoint's context.
     """
@@ -51,14 +60,21 @@ class Prompter:
         }
         overhead = max(len(before) + len(after) for before, after in self._pieces.values())
         decoding = task.decoding
+        self._per_token = decoding.max_tokens_per_text_token or _needed(task, tokenizer)
         room = context_tokens - overhead - decoding.max_tokens_extra - 1
-        fits = int(room / (1 + decoding.max_tokens_per_text_token))
+        fits = int(room / (1 + self._per_token))
         self.max_text_tokens = min(task.max_text_tokens, fits)
         if self.max_text_tokens < 8:
             raise UsageError(
                 f"the template takes {overhead} of {context_tokens} tokens of context, which leaves"
                 f" {max(fits, 0)} for text; expected at least 8"
             )
+        longest = self.max_text_tokens
+        self.context_tokens = overhead + longest + self._max_tokens(longest)
+
+    def _max_tokens(self, text_tokens: int) -> int:
+        """The token limit of a completion about a text of so many tokens."""
+        return math.ceil(text_tokens * self._per_token) + self._task.decoding.max_tokens_extra
 
     def make_prompts(
         self, text: str, sentences: Sequence[Span], title_length: int = 0
@@ -70,16 +86,9 @@ class Prompter:
         """
         prompts = []
         for unit, ids in self._units(text, sentences, title_length):
-            limit = math.ceil(len(ids) * self._task.decoding.max_tokens_per_text_token)
+            limit = self._max_tokens(len(ids))
             for names, (before, after) in self._pieces.items():
-                prompts.append(
-                    Prompt(
-                        unit,
-                        names,
-                        [*before, *ids, *after],
-                        limit + self._task.decoding.max_tokens_extra,
-                    )
-                )
+                prompts.append(Prompt(unit, names, [*before, *ids, *after], limit))
         return prompts
 
     def _units(
@@ -138,6 +147,13 @@ class Prompter:
                     continue
             joined.append((unit, ids))
         return joined
+
+
+def _needed(task: Task, tokenizer: PromptTokenizer) -> float:
+    """Tokens of the longest completion that can be right, per token of the text."""
+    pairs = CODECS[task.codec].markers(list(task.entity_types))
+    longest = max(sum(len(tokenizer.encode_template(m)) for m in pair) for pair in pairs)
+    return 1 + _MENTIONS_PER_TOKEN * (longest + 1)
 
 
 def _cut(text: str, begin: int, longest: int) -> int:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,33 @@ def remembered(
         return compute()
 
 
+_TELLING = (
+    "ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "generation", "version_id",
+    "VersionId", "md5Hash", "content_md5", "Content-MD5", "checksum", "sha256", "created",
+)  # fmt: skip
+"""What file systems call that which changes with a file's content, be it a time or a digest."""
+
+
+def changes(info: dict[str, Any]) -> list[object]:
+    """All that shows a change of a file in its fsspec ``info``, besides its size; empty if nothing
+    does."""
+    return [value for name in _TELLING if (value := info.get(name)) is not None]
+
+
+def settled(tells: list[object]) -> bool:
+    """Whether a file that :func:`changes` tells this of would show it, were it to change now: it
+    has more than a time, or its time is some seconds past."""
+    times = [t for t in (_seconds(value) for value in tells) if t is not None]
+    return len(times) < len(tells) or all(time.time() - t > _SETTLED_S for t in times)
+
+
+def _seconds(value: object) -> float | None:
+    """A time in Unix seconds; None if the value is no time."""
+    if isinstance(value, datetime):
+        return value.timestamp()
+    return value if isinstance(value, float) else None
+
+
 def changed_at(info: dict[str, Any]) -> object:
     """What shows a change of a file in its fsspec ``info``: its ETag or its time; None if neither.
 
@@ -61,24 +89,29 @@ def changed_at(info: dict[str, Any]) -> object:
     return None
 
 
-def digest_files(paths: list[Path]) -> str:
+def digest_files(paths: list[Path], strict: bool = False) -> str:
     """BLAKE2b-128, in hex, over the names and contents of ``paths``, in their order.
 
     Hashing takes about a second for a gigabyte and core. The digest of a file of 64 MiB or more is
-    remembered until the file changes.
+    remembered until the file changes: its size or time, and, if ``strict``, its inode or the time
+    that the system sets at every change, which no program can set back.
     """
     total = hashlib.blake2b(digest_size=16)
     with ThreadPoolExecutor() as pool:
-        for path, digest in zip(paths, pool.map(_digest, paths), strict=True):
+        digests = pool.map(partial(_digest, strict=strict), paths)
+        for path, digest in zip(paths, digests, strict=True):
             total.update(path.name.encode() + b"\0" + bytes.fromhex(digest))
     return total.hexdigest()
 
 
-def _digest(path: Path) -> str:
+def _digest(path: Path, strict: bool) -> str:
     stat = path.stat()
     compute = partial(_compute, path)
     if stat.st_size < _LARGE_BYTES:
         return compute()
+    if strict:
+        location = json.dumps([str(path.resolve()), stat.st_ino, stat.st_mtime_ns])
+        return remembered("blake2b", location, stat.st_size, stat.st_ctime_ns, compute)
     return remembered("blake2b", str(path.resolve()), stat.st_size, stat.st_mtime_ns, compute)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.checkpoints.load import digest_weights
+from engine.checkpoints.tokenizer import TOKENIZER_FILES
 from engine.training.card import write_card
 from engine.training.curve import Metrics
 from engine.training.data.material import Prepared
@@ -20,9 +21,6 @@ from schemas.configs.finetune import FinetuneConfig
 from schemas.credentials import without_credentials
 from schemas.errors import JobError
 from schemas.task import CheckpointManifest
-
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-                   "chat_template.jinja")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

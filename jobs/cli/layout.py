@@ -7,7 +7,7 @@ SOURCE, MODEL, ENGINES, WRITING, OUTPUT = "Source", "Model", "Engines", "Writing
 
 ENGINE_FIELDS = (
     "backend engines tensor_parallel_size max_concurrent_prompts speculative_tokens dtype "
-    "stall_seconds"
+    "stall_seconds context_tokens node_wait_seconds"
 )
 WRITE_FIELDS = "store_text commit_every_seconds commit_every_rows"
 

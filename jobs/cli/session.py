@@ -6,17 +6,16 @@ Results go to stdout, progress and logs to stderr.
 import errno
 import json
 import logging
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 
+from engine.runs.interrupts import Interrupts
 from engine.storage.guard import describe_exception, guard_logs
 from schemas.credentials import redact, redacted
 from schemas.errors import PubmarkError
@@ -81,9 +80,9 @@ def session(verbose: bool = False) -> Iterator[None]:
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
     for name in ("engine", "jobs"):
         logging.getLogger(name).setLevel(logging.INFO)
-    signal.signal(signal.SIGTERM, _interrupt)
     try:
-        yield
+        with Interrupts():
+            yield
     except PubmarkError as e:
         STDERR.print(redact(f"pubmark: {e}"), style="bold red", markup=False, soft_wrap=True)
         raise typer.Exit(e.exit_code) from None
@@ -97,7 +96,3 @@ def session(verbose: bool = False) -> Iterator[None]:
             raise
         STDERR.print(describe_exception(e), markup=False, soft_wrap=True, end="")
         raise typer.Exit(1) from None
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -66,6 +66,18 @@ class EngineOptions(Strict):
         gt=0,
         description="An engine that has prompts and answers none for so many seconds is replaced.",
     )
+    context_tokens: int | None = Field(
+        None,
+        ge=16,
+        description="Tokens of prompt and completion together that an engine reserves memory for; "
+        "if not given, as many as the task's longest prompt and its completion have.",
+    )
+    node_wait_seconds: float | None = Field(
+        None,
+        ge=0,
+        description="Seconds to wait for a node that an engine fits on to join the cluster; if not "
+        "given, 1,800 where Ray's autoscaler can add one, else none.",
+    )
 
     @field_validator("engines", mode="before")
     @classmethod

@@ -167,10 +167,43 @@ def test_an_engine_that_always_dies_ends_the_run_after_bounded_tries(
     tmp_path: Path, write_jsonl: Writer
 ) -> None:
     source = write_jsonl([(1, "KILLSALWAYS", "")])
-    with pytest.raises(JobError, match="run "):
+    with pytest.raises(JobError, match=r"lost 4 times in a row .* told to die; it had PMID 1$"):
         annotate(source, tmp_path / "t")
     runs = DeltaTable(tmp_path / "t/runs").to_pyarrow_table().to_pylist()
     assert [r["outcome"] for r in runs] == ["failed"]
+
+
+def test_losses_far_apart_do_not_end_a_run(tmp_path: Path, write_jsonl: Writer) -> None:
+    # Seven engines are lost, by turns with and without a word: more than may be in a row.
+    kinds = ("KILLS", "CRASHES")
+    source = write_jsonl(
+        [
+            (i, f"{kinds[i // 40 % 2]}={tmp_path}/lost{i}= aspirin" if not i % 40 else "Aspirin",
+             LONG)
+            for i in range(1, 301)
+        ]
+    )  # fmt: skip
+    result = annotate(source, tmp_path / "t", commit_every_rows=20)
+    assert len(list(tmp_path.glob("lost*"))) == 7
+    found = rows(tmp_path / "t")
+    assert sorted(found) == list(range(1, 301)) and result.failed == result.partial == 0
+    assert all(r["status"] == "ok" for r in found.values())
+
+
+def test_a_citation_that_ends_every_engine_fails_and_the_others_do_not(
+    tmp_path: Path, write_jsonl: Writer
+) -> None:
+    source = write_jsonl(
+        [(i, "KILLSALWAYS" if i in (1, 30) else f"Aspirin {i}", LONG) for i in range(1, 61)]
+    )
+    result = annotate(source, tmp_path / "t")
+    found = rows(tmp_path / "t")
+    assert sorted(found) == list(range(1, 61))
+    assert [p for p, r in found.items() if r["status"] != "ok"] == [1, 30]
+    for pmid in (1, 30):
+        assert found[pmid]["status"] == "failed"
+        assert "lost each of 2 times that it had no other citation" in found[pmid]["error"]
+    assert (result.failed, result.exit_code(strict=False, max_failed=0)) == (2, 3)
 
 
 def test_commits_are_made_while_the_run_goes_on(tmp_path: Path, write_jsonl: Writer) -> None:

@@ -1,6 +1,7 @@
 """The whole road with the real engine and the embedded checkpoint, on the bundled sample."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ from deltalake import DeltaTable
 import jobs.sample
 from jobs.annotate import RunResult, run
 from schemas.configs.annotate import AnnotateConfig
+from schemas.errors import JobError
 
 pytestmark = [pytest.mark.vllm, pytest.mark.usefixtures("ray_session")]
 
+ROOT = Path(__file__).parents[2]
 SAMPLE = Path(jobs.sample.__file__).parent / "pubmed_sample.xml"
 
 
@@ -80,3 +83,54 @@ def test_the_run_says_how_it_went(target: Path, result: RunResult) -> None:
 def test_run_again_it_annotates_nothing(target: Path, sources: list[str], rows: Any) -> None:
     again = run(AnnotateConfig(sources=sources, to=str(target / "t")))
     assert (again.annotated, again.settled) == (0, 51) and again.seconds < 20
+
+
+@pytest.fixture(scope="module")
+def long_context(target: Path) -> Path:
+    """nano, but for a context for which an engine of this machine has no memory."""
+    path = target / "long"
+    shutil.copytree(ROOT / "checkpoints/nano", path)
+    edit(path / "config.json", max_position_embeddings=1_000_000)
+    return path
+
+
+def edit(file: Path, **changes: object) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_a_long_context_is_not_reserved_for_short_prompts(
+    long_context: Path, sources: list[str], target: Path
+) -> None:
+    config = AnnotateConfig(
+        sources=sources[:1], to=str(target / "short"), checkpoint=str(long_context), limit=2
+    )
+    assert (run(config).annotated, config.context_tokens) == (2, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "why"),
+    [
+        ({}, {"context_tokens": 1_000_000}, r"ValueError: To serve at least one .*\(1000000\)"),
+        ({"architectures": ["NoSuchModel"], "model_type": "no_such"}, {}, "no_such"),
+    ],
+    ids=["no memory for the cache", "no such architecture"],
+)  # fmt: skip
+def test_an_engine_that_cannot_start_says_why(
+    long_context: Path,
+    sources: list[str],
+    tmp_path: Path,
+    changes: dict[str, object],
+    options: dict[str, Any],
+    why: str,
+) -> None:
+    path = tmp_path / "checkpoint"
+    shutil.copytree(long_context, path)
+    edit(path / "config.json", **changes)
+    config = AnnotateConfig(
+        sources=sources[:1], to=str(tmp_path / "t"), checkpoint=str(path), limit=2, **options
+    )
+    with pytest.raises(
+        JobError, match=rf"^run \S+: an engine on \S+ cannot start: .*{why}"
+    ) as told:
+        run(config)
+    assert "\n" not in str(told.value) and len(str(told.value)) < 800

@@ -71,6 +71,17 @@ def test_systemd_takes_its_units(tmp_path: Path) -> None:
     assert hourly.returncode == 0
 
 
+def test_a_user_without_a_home_is_given_one() -> None:
+    service = (FOLDER / "pubmark-refresh.service").read_text(encoding="utf-8")
+    assert "DynamicUser=yes" in service
+    (state,) = re.findall(r"^StateDirectory=(.+)$", service, re.M)
+    assert re.findall(r"^Environment=HOME=(.+)$", service, re.M) == [f"/var/lib/{state}"]
+    _, _, job = documents()
+    (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    home = {v["name"]: v["value"] for v in container["env"]}["HOME"]
+    assert home in {m["mountPath"] for m in container["volumeMounts"]}
+
+
 def test_kubernetes_takes_its_objects() -> None:
     validate = pytest.importorskip(
         "kubernetes_validate", reason="kubernetes-validate is not installed"

@@ -8,6 +8,7 @@ they are of, and answers late, fails or dies where the text says so.
 import asyncio
 import os
 import re
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ class FakeBackend:
 
     Words that steer it: ``FAILS`` raises for this prompt, ``KILLS=path=`` raises EngineDied unless
     the file exists (which the dying engine makes: so it dies once), ``KILLSALWAYS`` always,
-    ``HANGS=path=`` hangs once.
+    ``HANGS=path=`` hangs once, ``CRASHES=path=`` ends the process once, without a word.
     PUBMARK_FAKE_SECONDS is the time that a prompt takes.
     """
 
@@ -52,6 +53,9 @@ class FakeBackend:
         if (hangs := re.search(r"HANGS=(.*)=", text)) and not Path(hangs[1]).exists():
             Path(hangs[1]).touch()
             time.sleep(600)  # the event loop with it
+        if (crashes := re.search(r"CRASHES=(.*)=", text)) and not Path(crashes[1]).exists():
+            Path(crashes[1]).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
         if "FAILS" in text:
             raise ValueError("told to fail")
         spans = [

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.planning.baseline import vanished
 from engine.planning import plan as module
+from engine.planning.baseline import vanished
 from engine.planning.plan import Plan, make_plan, no_keys
 from engine.planning.settled import settled_pmids
 from engine.sources.read import SCAN_SCHEMA

@@ -3,8 +3,12 @@
 from typing import Any
 
 import pytest
+import ray
+from ray.exceptions import RayError
 
 from engine.runs import cluster
+from engine.runs.cluster import describe_failure
+from schemas.errors import JobError
 
 
 def node(cpus: float, gpus: float = 0, alive: bool = True) -> dict[str, Any]:
@@ -36,3 +40,38 @@ def test_an_engine_takes_what_one_node_has(
     monkeypatch.setattr(cluster.ray, "nodes", lambda: nodes)
     monkeypatch.setattr(cluster.ray, "cluster_resources", lambda: total)
     assert cluster.pool_resources(engines, tensor_parallel_size=2) == expected
+
+
+@ray.remote(num_cpus=0)
+class Broken:
+    """An actor that cannot be made, for a reason that a library wraps."""
+
+    def __init__(self, kind: str) -> None:
+        try:
+            raise KeyError("inner")
+        except KeyError as e:
+            if kind == "ours":
+                raise JobError("nano: there is no room, as ValueError: 3 says") from e
+            raise ValueError("two faults:\n  first: a\n\nsecond: b") from e
+
+    def ready(self) -> None: ...
+
+
+@pytest.mark.usefixtures("ray_session")
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("ours", "nano: there is no room, as ValueError: 3 says"),
+        ("another's", "ValueError: two faults: first: a: second: b"),
+    ],
+)
+def test_an_actor_that_cannot_be_made_says_why_in_one_line(kind: str, said: str) -> None:
+    actor = Broken.remote(kind)  # type: ignore[attr-defined]
+    with pytest.raises(RayError) as failure:
+        ray.get(actor.ready.remote())
+    assert describe_failure(failure.value) == said
+
+
+def test_a_failure_without_a_traceback_is_its_first_line() -> None:
+    assert describe_failure(RayError("it is lost\nmore")) == "it is lost"
+    assert describe_failure(RayError()) == "RayError"

@@ -45,3 +45,31 @@ def test_outside_the_main_thread_it_does_nothing() -> None:
     thread.start()
     thread.join()
     assert faults == []
+
+
+def test_a_signal_that_is_repeated_does_not_interrupt_the_last_commit() -> None:
+    steps = []
+    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            steps.append("wound up")
+            with interrupts.deferred():
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    os.kill(os.getpid(), number)
+                steps.append("committed")
+            steps.append("recorded")
+    assert steps == ["wound up", "committed", "recorded"]
+
+
+def test_a_second_ctrl_c_ends_what_winds_up() -> None:
+    with pytest.raises(KeyboardInterrupt) as second, Interrupts():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+            signal.pause()
+    assert isinstance(second.value.__context__, KeyboardInterrupt)

@@ -263,7 +263,54 @@ def test_marks_without_a_place_are_kept_with_their_reason(make_row: MakeRow) -> 
         {"reason": "truncated", "text": None},
     ]
     assert surfaces(done) == [("Gout", "gene")]
-    assert done["status"] == "ok"
+    assert done["status"] == "partial"  # for the last of them
+
+
+LIST = "Genes: ATM, MDM2, TP53."
+
+
+@pytest.mark.parametrize(
+    ("completion", "kept"),
+    [
+        ("Genes: <mark>ATM</mark>, <mark>MDM2</mark>, <mark>TP", ["ATM", "MDM2"]),
+        ("Genes: <mark>ATM</mark>, <mark>MDM2</mark>, <mark>TP53", ["ATM", "MDM2"]),
+        ("Genes: <mark>ATM</mark>, <mark>MDM2</mark>, <mark>TP53</mark>", ["ATM", "MDM2", "TP53"]),
+        ("Genes: <mark>ATM</mark>", ["ATM"]),
+        ("Genes: ATM,", []),
+        ("", []),
+    ],
+)
+def test_a_completion_cut_off_by_its_limit_is_partial(
+    make_row: MakeRow, completion: str, kept: list[str]
+) -> None:
+    row = make_row(LIST, [(Span(0, len(LIST)), "gene", completion)])
+    row["completions"][0]["finish"] = "length"
+    (done,) = finished(row)
+    assert [text for text, _ in surfaces(done)] == kept
+    assert done["status"] == "partial"
+    assert done["error"] == "generate: cut off by the token limit of 99 (1 of 1 prompts failed)"
+    (failure,) = done["failures"]
+    assert failure["completion"].replace("gene>", "mark>") == completion
+    assert (failure["stage"], failure["start"], failure["end"]) == ("generate", 0, len(LIST))
+
+
+@pytest.mark.parametrize("more", ["", " Genes: ATM, MDM2, TP53. Genes: ATM"])
+def test_a_completion_that_reaches_its_limit_with_all_of_the_text_is_whole(
+    make_row: MakeRow, more: str
+) -> None:
+    completion = "Genes: <mark>ATM</mark>, MDM2, TP53."
+    row = make_row(LIST, [(Span(0, len(LIST)), "gene", completion + more)])
+    row["completions"][0]["finish"] = "length"
+    (done,) = finished(row)
+    assert (done["status"], done["error"], surfaces(done)) == ("ok", None, [("ATM", "gene")])
+
+
+def test_cut_off_beside_failed_is_partial(make_row: MakeRow) -> None:
+    error = RuntimeError("RuntimeError: no memory")
+    row = make_row(TEXT, [(TITLE, "disease", error), (ABSTRACT, "gene", "Uric")])
+    row["completions"][1]["finish"] = "length"
+    (done,) = finished(row)
+    assert done["status"] == "partial" and "(2 of 2 prompts failed)" in done["error"]
 
 
 def test_a_source_with_a_literal_marker_is_never_misread(make_row: MakeRow) -> None:

@@ -12,9 +12,10 @@ from tokenizers import Encoding, Tokenizer
 
 from engine.checkpoints.load import Checkpoint
 from engine.checkpoints.tokenizer import PromptTokenizer
+from engine.codecs import CODECS
 from engine.steps.prompts import Prompt, Prompter
 from schemas.errors import UsageError
-from schemas.spans import Span
+from schemas.spans import Span, TypedSpan
 from schemas.task import Decoding, EntityType, Task
 
 GENE = EntityType(definition="A gene or its product.")
@@ -121,6 +122,57 @@ def test_the_context_is_used_and_never_exceeded(
     prompts = Prompter(asked, tokenizer, context).make_prompts(text, whole(text))
     longest = max(len(p.token_ids) + p.max_tokens for p in prompts)
     assert context - 2 - ratio < longest <= context
+
+
+ELEMENTS = "Fe, Cu, Zn, Mn, Co, Ni, Se, Mo, Al, Ag, Cd, Hg, Pb, As, B, C, N, O, F, P, S, K, V, I"
+
+
+@pytest.mark.parametrize(
+    ("codec", "kind"), [("mark", "gene"), ("tags", "gene"), ("tags", "chemical or element")]
+)
+@pytest.mark.parametrize(
+    "names",
+    [[f"{a}{b}{n}" for a in "AB" for b in "CDEFG" for n in range(8)], ELEMENTS.split(", ") * 4],
+    ids=["genes", "elements"],
+)
+def test_a_list_of_mentions_is_not_cut_off(
+    tokenizer: PromptTokenizer, codec: str, kind: str, names: list[str]
+) -> None:
+    text = ", ".join(names) + "."
+    ends = [len(", ".join(names[: i + 1])) for i in range(len(names))]
+    spans = [TypedSpan(end - len(n), end, kind) for n, end in zip(names, ends, strict=True)]
+    asked = task("{type}{text}", entity_types={kind: GENE}, codec=codec, max_text_tokens=4096)
+    (prompt,) = Prompter(asked, tokenizer, 128_000).make_prompts(text, whole(text))
+    target = CODECS[codec].encode(text, spans)
+    assert len(tokenizer.encode_template(target)) < prompt.max_tokens
+
+
+def test_the_limit_counts_the_tokens_of_the_markers(tokenizer: PromptTokenizer) -> None:
+    text = "a " * 99 + "a"
+    limits = [
+        Prompter(task(codec=codec, **more), tokenizer, 128_000)
+        .make_prompts(text, whole(text))[0]
+        .max_tokens
+        for codec, more in [
+            ("tags", {}),  # <gene> and </gene> are tokens of nano's
+            ("mark", {}),  # <mark> is three tokens, </mark> four
+            ("mark", {"decoding": {"max_tokens_per_text_token": 1.5}}),
+        ]
+    ]
+    assert limits == [250 + 32, 500 + 32, 150 + 32]
+
+
+def test_the_longest_prompt_and_completion_are_known(tokenizer: PromptTokenizer) -> None:
+    decoding = {"max_tokens_per_text_token": 2, "max_tokens_extra": 10}
+    asked = task(decoding=decoding, max_text_tokens=50)
+    prompter = Prompter(asked, tokenizer, 128_000)
+    assert prompter.context_tokens == 3 + 50 + 2 * 50 + 10
+    text = "a " * 400
+    prompts = prompter.make_prompts(text, whole(text))
+    longest = max(len(p.token_ids) + p.max_tokens for p in prompts)
+    assert longest == prompter.context_tokens
+    # Where the checkpoint has less, the text is what gives way.
+    assert Prompter(asked, tokenizer, 100).context_tokens <= 100
 
 
 def test_a_long_sentence_is_cut_after_a_clause(tokenizer: PromptTokenizer) -> None:
