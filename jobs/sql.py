@@ -10,9 +10,9 @@ import duckdb
 from rich.console import Console
 from rich.table import Table
 
+from engine.views.lock import execute, refusal
 from engine.views.sql import open_views
 from schemas.configs.tables import SqlConfig
-from schemas.errors import UsageError
 
 _ROWS_PER_FETCH = 10_000
 
@@ -29,13 +29,11 @@ def run(config: SqlConfig) -> QueryResult:
     """Run the query.
 
     Raises:
-        UsageError: if there is no table, or DuckDB does not accept the query.
+        UsageError: if there is no table, or DuckDB does not accept the query, or it reaches for
+            more than the tables and the config does not say ``unlocked``.
     """
-    db = open_views(config.source, config.as_of)
-    try:
-        db.execute(config.query)
-    except duckdb.Error as e:
-        raise UsageError(f"sql: {e}") from e
+    db = open_views(config.source, config.as_of, config.unlocked)
+    execute(db, config.query)
     return QueryResult([d[0] for d in db.description or []], _fetch(db))
 
 
@@ -44,7 +42,7 @@ def _fetch(db: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
         while rows := db.fetchmany(_ROWS_PER_FETCH):
             yield from rows
     except duckdb.Error as e:
-        raise UsageError(f"sql: {e}") from e
+        raise refusal(e) from e
 
 
 def write(result: QueryResult, form: str, out: TextIO) -> None:

@@ -14,6 +14,7 @@ from pyarrow.fs import FileType
 from engine.tables.layout.files import filesystem, stored_files
 from engine.tables.reading import open_dataset
 from engine.tables.store import TABLES, Store
+from engine.views.lock import connect, lock
 from schemas.errors import UsageError
 
 MENTIONS_VIEW = """
@@ -24,19 +25,22 @@ FROM (SELECT pmid, unnest(mentions) AS m FROM annotations)
 """
 
 
-def open_views(root: str, as_of: str | None = None) -> duckdb.DuckDBPyConnection:
+def open_views(
+    root: str, as_of: str | None = None, unlocked: bool = False
+) -> duckdb.DuckDBPyConnection:
     """A DuckDB in memory with views ``annotations``, ``mentions``, ``annotators`` and ``runs``, and
     ``files`` once a file was taken in.
 
     ``mentions`` has one row per mention: ``pmid``, then the fields of a mention. ``as_of`` is a
     version of ``annotations`` or a time: those two views are as they were then. ``failures`` and
-    ``rollouts`` are there once there are any.
+    ``rollouts`` are there once there are any. Queries can read these views and nothing else, see
+    lock.py, unless it is ``unlocked``.
 
     Raises:
         UsageError: if ``root`` holds no tables of pubmark, or nothing of that time any more.
     """
     store = Store(root)
-    db = duckdb.connect(config={"autoinstall_known_extensions": "false"})
+    db = connect()
     later = [n for n in ("files", "failures", "rollouts") if store.has(n)]
     for name in (*TABLES, *later):
         if name != "annotations" and not store.has(name):  # a companion that is missing is empty
@@ -47,6 +51,8 @@ def open_views(root: str, as_of: str | None = None) -> duckdb.DuckDBPyConnection
             go_back(table, as_of)
         db.register(name, open_dataset(table))
     db.execute(MENTIONS_VIEW)
+    if not unlocked:
+        lock(db)
     return db
 
 

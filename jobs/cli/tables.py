@@ -46,7 +46,7 @@ def history(settings: "HistoryConfig", output: Output) -> None:
 @ROOT.command(
     "schemas.configs.tables:SqlConfig",
     Layout(
-        groups={SOURCE: "source as_of", OUTPUT: "format"},
+        groups={SOURCE: "source as_of unlocked", OUTPUT: "format"},
         spelled=_FROM,
         arguments={"query": "QUERY"},
         metavars={"as_of": "VERSION|TIME"},
@@ -56,6 +56,8 @@ def history(settings: "HistoryConfig", output: Output) -> None:
 def sql(settings: "SqlConfig", output: Output) -> None:
     """Query the tables: views annotations, mentions (a row each), annotators, runs; and files,
     failures, rollouts where there are any.
+
+    A query reads these and nothing else: no files, no network, no settings, unless --unlocked.
 
     Examples:
 
