@@ -33,7 +33,7 @@ def run(config: HistoryConfig) -> History:
     store.check()
     store.require()
     counts = count_annotators(store.load())
-    return History(past_runs(store)[: config.limit], dict(counts.most_common()))
+    return History(past_runs(store, config.limit), dict(counts.most_common()))
 
 
 def to_table(history: History) -> Table:

@@ -18,6 +18,7 @@ from pyarrow.dataset import Dataset
 from engine.tables.layout.files import as_stored
 from engine.tables.layout.writer import write_small
 from engine.tables.reading import open_dataset
+from engine.tables.root import local_path, location
 from schemas.annotations import (
     ANNOTATIONS_SCHEMA,
     ANNOTATORS_SCHEMA,
@@ -53,14 +54,18 @@ _VERSION_KEY = "pubmark.schema_version"
 
 
 class Store:
-    """The tables under ``root``, a local path or any URI that delta-rs opens."""
+    """The tables under ``root``, a local path or any URI that delta-rs opens; see root.py."""
 
     def __init__(self, root: str):
-        self.root = root.rstrip("/")
+        self.root = local_path(root).rstrip("/") or root
 
     def uri(self, table: str) -> str:
-        """Where one of :data:`ALL_TABLES` is."""
-        return f"{self.root}/{table}"
+        """Where one of :data:`ALL_TABLES` is.
+
+        Raises:
+            UsageError: if delta-rs does not take a root of that name.
+        """
+        return f"{location(self.root).rstrip('/')}/{table}"
 
     def check(self) -> None:
         """Refuse a root that is not ours to write to; touches nothing.
@@ -69,13 +74,8 @@ class Store:
             UsageError: if the root, or ``annotations`` in it, is another program's table, or ours
                 of a newer version.
         """
-        if "://" not in self.root and (odd := set(self.root) & set("%[]")):
-            raise UsageError(
-                f"target {self.root}: {' '.join(sorted(odd))} in its path, which delta-rs does not "
-                "take; expected another name"
-            )
         try:
-            if DeltaTable.is_deltatable(self.root):
+            if DeltaTable.is_deltatable(location(self.root)):
                 raise UsageError(
                     f"target {self.root}: is a Delta table itself, expected an empty place or a "
                     "folder that pubmark made"
@@ -112,8 +112,7 @@ class Store:
             JobError: if it cannot be read.
         """
         try:
-            self._check_ours(table)
-            return DeltaTable(self.uri(table))
+            return self._check_ours(table)
         except TableNotFoundError as e:
             raise UsageError(f"{self.root}: holds no table {table!r} of pubmark ({e})") from e
         except (DeltaError, OSError) as e:
@@ -202,7 +201,7 @@ class Store:
             if "scheme" in str(e):
                 raise UsageError(f"target {self.root}: {e}") from e
 
-    def _check_ours(self, name: str) -> None:
+    def _check_ours(self, name: str) -> DeltaTable:
         found = DeltaTable(self.uri(name))
         version = found.metadata().configuration.get(_VERSION_KEY)
         if version is None:
@@ -212,3 +211,4 @@ class Store:
                 f"target {self.uri(name)}: has schema version {version}, this pubmark knows up to "
                 f"{SCHEMA_VERSION}; use a newer one"
             )
+        return found

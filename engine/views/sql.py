@@ -12,6 +12,7 @@ from deltalake.exceptions import DeltaError
 from pyarrow.fs import FileType
 
 from engine.tables.layout.files import filesystem, stored_files
+from engine.tables.log import version_at
 from engine.tables.reading import open_dataset
 from engine.tables.store import TABLES, Store
 from engine.views.lock import connect, lock
@@ -75,7 +76,7 @@ def go_back(table: DeltaTable, as_of: str) -> None:
     try:
         if isinstance(moment, int) and moment > newest:
             raise UsageError(f"as of {as_of}: the newest version is {newest}")
-        version = moment if isinstance(moment, int) else _version_at(table, moment)
+        version = moment if isinstance(moment, int) else version_at(table, moment)
         if version is None:
             raise UsageError(f"as of {as_of}: {table.table_uri} did not exist, or its log was cut")
         table.load_as_version(version)
@@ -91,17 +92,3 @@ def go_back(table: DeltaTable, as_of: str) -> None:
             f"as of {as_of}: {len(gone)} of the {len(paths)} files of version {table.version()} "
             "were deleted since (pubmark vacuum)"
         )
-
-
-def _version_at(table: DeltaTable, moment: datetime) -> int | None:
-    """The newest version that was committed by a time; None if none was, as far as the log goes.
-
-    By the times that the commits say themselves. delta-rs goes by when the files of the log were
-    last changed, and in a copy of a table that is when they were copied.
-    """
-    versions = [
-        int(commit["version"])
-        for commit in table.history()
-        if datetime.fromtimestamp(int(commit["timestamp"]) / 1000, UTC) <= moment
-    ]
-    return max(versions, default=None)
