@@ -30,7 +30,6 @@ def run(config: HistoryConfig) -> History:
         UsageError: if there is no table of ours.
     """
     store = Store(config.source)
-    store.check()
     store.require()
     counts = count_annotators(store.load())
     return History(past_runs(store, config.limit), dict(counts.most_common()))

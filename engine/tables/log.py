@@ -101,7 +101,9 @@ def _read(fs: FileSystem, version: int) -> LogEntry | None:
     try:
         with fs.open_input_file(f"_delta_log/{version:020}.json") as file:
             actions = (json.loads(line) for line in _lines(file) if b'"commitInfo"' in line)
-            notes = next((a["commitInfo"] for a in actions if "commitInfo" in a), {})
+            notes: dict[str, Any] = next(
+                (a["commitInfo"] for a in actions if "commitInfo" in a), {}
+            )
     except FileNotFoundError:
         return None
     stamp = notes.get("inCommitTimestamp", notes.get("timestamp"))

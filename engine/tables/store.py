@@ -15,6 +15,7 @@ from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from pyarrow.dataset import Dataset
 
+from engine.tables.compatible import check_readable, check_writable
 from engine.tables.layout.files import as_stored
 from engine.tables.layout.writer import write_small
 from engine.tables.reading import open_dataset
@@ -71,8 +72,8 @@ class Store:
         """Refuse a root that is not ours to write to; touches nothing.
 
         Raises:
-            UsageError: if the root, or ``annotations`` in it, is another program's table, or ours
-                of a newer version.
+            UsageError: if the root, or a table in it, is another program's, or ours of a newer
+                version, or changed by another program so that we cannot write to it.
         """
         try:
             if DeltaTable.is_deltatable(location(self.root)):
@@ -82,7 +83,9 @@ class Store:
                 )
             for name in ALL_TABLES:
                 if DeltaTable.is_deltatable(self.uri(name)):
-                    self._check_ours(name)
+                    found = self._check_ours(name)
+                    newest = _version(found) == SCHEMA_VERSION
+                    check_writable(found, ALL_TABLES[name], newest)
             self._check_scheme()
         except (DeltaError, OSError, ValueError) as e:
             raise UsageError(f"target {self.root}: cannot be opened: {reason(e)}") from e
@@ -176,7 +179,7 @@ class Store:
                 raise_if_key_not_exists=False,
             )
             table = DeltaTable(self.uri(name))
-            if int(table.metadata().configuration.get(_VERSION_KEY, 0)) < SCHEMA_VERSION:
+            if (_version(table) or 0) < SCHEMA_VERSION:
                 known = {f.name for f in table.schema().fields}
                 wanted = DeltaSchema.from_arrow(schema).fields
                 if missing := [f for f in wanted if f.name not in known]:
@@ -203,12 +206,19 @@ class Store:
 
     def _check_ours(self, name: str) -> DeltaTable:
         found = DeltaTable(self.uri(name))
-        version = found.metadata().configuration.get(_VERSION_KEY)
+        version = _version(found)
         if version is None:
             raise UsageError(f"target {self.uri(name)}: is a table of another program")
-        if int(version) > SCHEMA_VERSION:
+        if version > SCHEMA_VERSION:
             raise UsageError(
                 f"target {self.uri(name)}: has schema version {version}, this pubmark knows up to "
                 f"{SCHEMA_VERSION}; use a newer one"
             )
+        check_readable(found)
         return found
+
+
+def _version(table: DeltaTable) -> int | None:
+    """The schema version of a table of ours; None if it is not ours."""
+    version = table.metadata().configuration.get(_VERSION_KEY)
+    return None if version is None else int(version)

@@ -12,6 +12,7 @@ from deltalake.exceptions import DeltaError
 from pyarrow.fs import FileType
 
 from engine.tables.layout.files import filesystem, stored_files
+from engine.tables.layout.leftovers import is_ours
 from engine.tables.log import version_at
 from engine.tables.reading import open_dataset
 from engine.tables.store import TABLES, Store
@@ -51,6 +52,10 @@ def open_views(
         if name == "annotations" and as_of is not None:
             go_back(table, as_of)
         db.register(name, open_dataset(table))
+        if not all(is_ours(file.path) for file in stored_files(table)):
+            # Such as delta-rs writes view types, which Arrow does not filter: DuckDB is to filter
+            # what it has read, at the cost of reading more.
+            db.execute("SET disabled_optimizers = 'filter_pushdown'")
     db.execute(MENTIONS_VIEW)
     if not unlocked:
         lock(db)

@@ -16,13 +16,13 @@ from pyarrow.fs import FileSystem
 
 from engine.tables.layout.files import (
     ROWS_PER_GROUP,
-    STORED_SCHEMA,
     StoredFile,
     between,
     filesystem,
     read_pmids,
     read_rows,
     stored_files,
+    stored_schema,
 )
 from engine.tables.layout.rewrite import Rewrite
 from engine.tables.layout.writer import ROWS_PER_FILE, discard, file_count, write_rows
@@ -42,7 +42,7 @@ def compact_once(table: DeltaTable) -> Rewrite | None:
     PMID within its range. None if there is nothing to do. As memory is bounded, there may be more
     to do after it.
     """
-    fs = filesystem(table)
+    fs, schema = filesystem(table), stored_schema(table)
     lying, loose = _well_laid(stored_files(table))
     if not loose or (len(loose) == 1 and not any(_overlap(loose[0], f) for f in lying)):
         return None
@@ -53,8 +53,8 @@ def compact_once(table: DeltaTable) -> Rewrite | None:
     pmids = np.sort(np.concatenate([read_pmids(fs, f.path) for f in lot]))
     # Small files may reach from the oldest to the newest citation: each would be read again for
     # every file that is made, so their rows are held.
-    held = [read_rows(fs, f.path) for f in lot if f.rows <= ROWS_PER_GROUP]
-    in_memory = pa.concat_tables([STORED_SCHEMA.empty_table(), *held]).sort_by("pmid")
+    held = [read_rows(fs, f.path, schema) for f in lot if f.rows <= ROWS_PER_GROUP]
+    in_memory = pa.concat_tables([schema.empty_table(), *held]).sort_by("pmid")
     wide = [f for f in lot if f.rows > ROWS_PER_GROUP]
     added: list[AddAction] = []
     removed = list(lot)
@@ -65,9 +65,8 @@ def compact_once(table: DeltaTable) -> Rewrite | None:
             near = [
                 f for f in [*wide, *([base] if base else [])] if f.low <= high and low <= f.high
             ]
-            rows = pa.concat_tables(
-                [_range(in_memory, low, high), *(read_rows(fs, f.path, low, high) for f in near)]
-            )
+            wide_rows = (read_rows(fs, f.path, schema, low, high) for f in near)
+            rows = pa.concat_tables([_range(in_memory, low, high), *wide_rows])
             added += write_rows(table, rows.sort_by("pmid"))
     except BaseException:
         discard(table, added)

@@ -34,6 +34,12 @@ def new_name() -> str:
     return f"part-{_machine()}.{pid}.{_born(pid) or 0}-{uuid.uuid4()}.zstd.parquet"
 
 
+def is_ours(path: str) -> bool:
+    """Whether pubmark wrote a file of a table, and not another program."""
+    name = _NAME.fullmatch(path.rpartition("/")[2])
+    return name is not None and name["machine"] is not None
+
+
 def remove_leftovers(folder: FileSystem, uri: str) -> int:
     """Delete from the ``folder`` of the table at ``uri`` what no transaction took over and whose
     writer is gone; says how many files."""

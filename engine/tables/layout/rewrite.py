@@ -29,6 +29,7 @@ from engine.tables.layout.files import (
     read_batches,
     read_pmids,
     stored_files,
+    stored_schema,
     touched,
     with_pmids,
 )
@@ -88,13 +89,13 @@ class Rewrite:
 
 def rewrite(table: DeltaTable, changes: Changes) -> Rewrite:
     """Write anew the files that hold what is to change, several at a time."""
-    fs = filesystem(table)
+    fs, schema = filesystem(table), stored_schema(table)
     pmids = changes.pmids()
     files = touched(stored_files(table), pmids)
     made: list[tuple[StoredFile, list[AddAction], np.ndarray]] = []
     try:
         with ThreadPoolExecutor(_THREADS) as threads:
-            for result in threads.map(partial(_rewrite_file, fs, changes, pmids), files):
+            for result in threads.map(partial(_rewrite_file, fs, schema, changes, pmids), files):
                 made += result
     except BaseException:
         discard(table, [a for _, added, _ in made for a in added])
@@ -117,7 +118,7 @@ def latest_rows(rows: Sequence[Dataset], pmids: np.ndarray) -> pa.Table:
 
 
 def _rewrite_file(
-    fs: FileSystem, changes: Changes, pmids: np.ndarray, file: StoredFile
+    fs: FileSystem, schema: pa.Schema, changes: Changes, pmids: np.ndarray, file: StoredFile
 ) -> list[tuple[StoredFile, list[AddAction], np.ndarray]]:
     """One file, without the rows that go and with those that come; nothing if none is in it."""
     asked = between(pmids, file.low, file.high)
@@ -125,11 +126,11 @@ def _rewrite_file(
     if not len(found):
         return []
     replaced = np.intersect1d(found, changes.replaced)
-    rows = STORED_SCHEMA.empty_table()
+    rows = schema.empty_table()
     if len(replaced):
-        rows = latest_rows(changes.rows, replaced)
-    with FileWriter(fs) as writer:
-        for batch in read_batches(fs, file.path):
+        rows = as_stored(latest_rows(changes.rows, replaced), schema)
+    with FileWriter(fs, schema) as writer:
+        for batch in read_batches(fs, file.path, schema):
             writer.write(_change(batch, rows, changes))
     return [(file, writer.action(), found)]
 

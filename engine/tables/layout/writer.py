@@ -19,7 +19,7 @@ from deltalake import DeltaTable
 from deltalake.transaction import AddAction
 from pyarrow.fs import FileSystem
 
-from engine.tables.layout.files import ROWS_PER_GROUP, STORED_SCHEMA, as_stored, filesystem
+from engine.tables.layout.files import ROWS_PER_GROUP, as_stored, filesystem, stored_schema
 from engine.tables.layout.leftovers import new_name
 
 ROWS_PER_FILE = 65_536
@@ -48,13 +48,13 @@ _BOUNDED_SMALL = ("pmid", "annotator", "run_id", "name")
 
 
 def write_rows(table: DeltaTable, rows: pa.Table) -> list[AddAction]:
-    """Write new files of ``rows`` (ANNOTATIONS_SCHEMA, by PMID)."""
-    fs = filesystem(table)
+    """Write new files of ``rows`` (ANNOTATIONS_SCHEMA or the table's own, by PMID)."""
+    fs, schema = filesystem(table), stored_schema(table)
     added: list[AddAction] = []
     try:
         borders = np.linspace(0, len(rows), file_count(len(rows)) + 1).astype(int)
         for start, end in pairwise(borders):
-            with FileWriter(fs) as writer:
+            with FileWriter(fs, schema) as writer:
                 writer.write(rows.slice(start, end - start))
             added += writer.action()
     except BaseException:
@@ -96,26 +96,27 @@ def discard(table: DeltaTable, added: Sequence[AddAction]) -> None:
 
 
 class FileWriter:
-    """One new file. Its action is there once it is closed; a file without rows is deleted."""
+    """One new file of ``schema``. Its action is there once it is closed; a file without rows is
+    deleted."""
 
-    def __init__(self, fs: FileSystem):
-        self._fs, self._path = fs, new_name()
+    def __init__(self, fs: FileSystem, schema: pa.Schema):
+        self._fs, self._path, self._schema = fs, new_name(), schema
         self._rows = 0
         self._bounds: dict[str, list[Any]] = {}
 
     def __enter__(self) -> "FileWriter":
         self._stream = self._fs.open_output_stream(self._path)
         self._parquet = pq.ParquetWriter(
-            self._stream, STORED_SCHEMA, compression="zstd", compression_level=_LEVEL,
+            self._stream, self._schema, compression="zstd", compression_level=_LEVEL,
             use_dictionary=_REPETITIVE, write_statistics=_BOUNDED,
         )  # fmt: skip
         return self
 
     def write(self, rows: pa.Table) -> None:
-        """Add rows (ANNOTATIONS_SCHEMA, by PMID)."""
+        """Add rows (ANNOTATIONS_SCHEMA or the file's own, by PMID)."""
         if not len(rows):
             return
-        stored = as_stored(rows)
+        stored = as_stored(rows, self._schema)
         self._parquet.write_table(stored, row_group_size=ROWS_PER_GROUP)
         self._rows += len(stored)
         for name in ("pmid", "annotator"):
