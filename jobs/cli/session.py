@@ -3,7 +3,6 @@
 Results go to stdout, progress and logs to stderr.
 """
 
-import json
 import logging
 import signal
 import sys
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 
+from engine.views.terminal import printable, take_any_text, to_json
 from schemas.errors import PubmarkError
 
 if TYPE_CHECKING:
@@ -35,11 +35,11 @@ class Output:
 
     def result(self, summary: Any, text: str) -> None:
         """The result on stdout: one JSON object, or lines for a person."""
-        print(json.dumps(summary, ensure_ascii=False) if self.as_json else text)
+        print(to_json(summary, sys.stdout) if self.as_json else printable(text))
 
     def note(self, text: str) -> None:
         """Lines for a person beside the result, on stderr."""
-        STDERR.print(text, markup=False, soft_wrap=True)
+        STDERR.print(printable(text), markup=False, soft_wrap=True)
 
     def table(self, table: "Table", width: int) -> None:
         """A table on stdout; ``width`` columns wide where that is not a terminal."""
@@ -58,15 +58,16 @@ class Output:
 @contextmanager
 def session(verbose: bool = False) -> Iterator[None]:
     """Logs to stderr, SIGTERM as Ctrl-C, and the project's errors as a message and exit code."""
+    take_any_text(sys.stdout, sys.stderr)
     handler: logging.Handler
     if STDERR.is_terminal:
         from rich.logging import RichHandler
 
         handler = RichHandler(console=STDERR, show_path=False, show_level=False, markup=False)
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setFormatter(_Printable("%(message)s"))
     else:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler.setFormatter(_Printable("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
     for name in ("engine", "jobs"):
         logging.getLogger(name).setLevel(logging.INFO)
@@ -74,11 +75,20 @@ def session(verbose: bool = False) -> Iterator[None]:
     try:
         yield
     except PubmarkError as e:
-        STDERR.print(f"pubmark: {e}", style="bold red", markup=False, soft_wrap=True)
+        STDERR.print(
+            f"pubmark: {printable(str(e))}", style="bold red", markup=False, soft_wrap=True
+        )
         raise typer.Exit(e.exit_code) from None
     except KeyboardInterrupt:
         STDERR.print("pubmark: interrupted")
         raise typer.Exit(130) from None
+
+
+class _Printable(logging.Formatter):
+    """Lines of the log, in which a terminal finds nothing to obey."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

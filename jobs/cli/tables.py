@@ -1,12 +1,12 @@
 """What reads or tidies the tables: history, sql, show, export, optimize, vacuum."""
 
-import json
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from engine.views.terminal import to_json
 from jobs.cli.commands import ROOT
 from jobs.cli.layout import OUTPUT, SOURCE, WRITING, Layout
 from jobs.cli.session import Output
@@ -117,7 +117,8 @@ def export(settings: "ExportConfig", output: Output) -> None:
     result = run(settings)
     output.note(describe(result, settings.to))
     if output.as_json:  # stdout may be the file
-        print(json.dumps(result.summary()), file=sys.stderr if settings.to == "-" else sys.stdout)
+        out = sys.stderr if settings.to == "-" else sys.stdout
+        print(to_json(result.summary(), out), file=out)
 
 
 @ROOT.command("schemas.configs.tables:OptimizeConfig", Layout(groups={WRITING: "to"}))

@@ -1,6 +1,9 @@
 """``pubmark sql`` from the command line, on this disk and on an S3-compatible server."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,3 +59,47 @@ def test_locked_it_reads_a_table_on_s3(tmp_path: Path, monkeypatch: pytest.Monke
         assert json.loads(shown.stdout)["text"] == "x 3"
         refused = sql(f"FROM read_parquet('s3://{BUCKET}/t/annotations/*.parquet')", store.root)
         assert refused.exit_code == 2
+
+
+ESCAPES = (
+    "SELECT 'as' || chr(27) || '[31mpi' || chr(155) || '1m[red]rin' || chr(8238) AS \"a\x1bb\""
+)
+
+
+def test_a_table_holds_nothing_that_a_terminal_obeys(root: str) -> None:
+    out = sql(ESCAPES, root, "--format", "table").stdout
+    assert "as\ufffd[31mpi\ufffd1m[red]rin\ufffd" in out and "a\ufffdb" in out
+    assert not {"\x1b", "\x9b", "\u202e"} & set(out)
+
+
+def test_files_hold_what_was_stored(root: str) -> None:
+    stored = "as\x1b[31mpi\x9b1m[red]rin\u202e"
+    assert sql(ESCAPES, root).stdout == f"a\x1bb\n{stored}\n"
+    line = sql(ESCAPES, root, "--format", "jsonl").stdout
+    assert json.loads(line) == {"a\x1bb": stored} and line.isascii()
+
+
+def test_an_error_holds_nothing_that_a_terminal_obeys(root: str) -> None:
+    done = sql("SELECT '\x1b[31m' FROM nowhere\x9b", root)
+    assert done.exit_code == 2 and "nowhere" in done.stderr
+    assert not {"\x1b", "\x9b"} & set(done.stderr)
+
+
+@pytest.mark.parametrize("environment", [
+    {"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1"},
+    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+])  # fmt: skip
+def test_a_stdout_that_is_not_utf_8(root: str, environment: dict[str, str]) -> None:
+    code = (
+        "import sys; from jobs.cli import app;"
+        "[app(['sql', 'SELECT chr(946) AS x', '--from', sys.argv[1], '--format', f],"
+        " standalone_mode=False) for f in ('csv', 'jsonl', 'table')];"
+        "app(['show', '1', '--from', sys.argv[1]], standalone_mode=False);"
+        "app(['history', '--from', sys.argv[1]], standalone_mode=False)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, root], capture_output=True, env=os.environ | environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.decode("ascii", "replace").splitlines()
+    assert lines[:3] == ["x", "\\u03b2", '{"x": "\\u03b2"}']
