@@ -123,9 +123,10 @@ def export(settings: "ExportConfig", output: Output) -> None:
 
 @ROOT.command("schemas.configs.tables:OptimizeConfig", Layout(groups={WRITING: "to"}))
 def optimize(settings: "OptimizeConfig", output: Output) -> None:
-    """Put small and overlapping files together, so that updates and queries touch fewer.
+    """Put small and overlapping files together, so that updates and queries touch fewer; also those
+    of the tables beside annotations.
 
-    Nothing of what the table holds changes; readers and writers may go on meanwhile.
+    Nothing of what the tables hold changes; readers and writers may go on meanwhile.
 
     Example: pubmark optimize --to annotations
     """

@@ -44,6 +44,9 @@ _BOUNDED = ["pmid", "status", "annotator", "run_id", "annotated_at", "source", "
             "journal", "language"]  # fmt: skip
 
 
+_GROUP_BYTES = 16 << 20
+
+
 _BOUNDED_SMALL = ("pmid", "annotator", "run_id", "name")
 
 
@@ -71,7 +74,7 @@ def write_small(table: DeltaTable, rows: pa.Table) -> AddAction:
     fs, path = filesystem(table), new_name()
     try:
         with fs.open_output_stream(path) as stream:
-            pq.write_table(rows, stream, compression="zstd")
+            pq.write_table(rows, stream, compression="zstd", row_group_size=_group_rows(rows))
     except BaseException:
         with suppress(OSError):
             fs.delete_file(path)
@@ -85,6 +88,11 @@ def write_small(table: DeltaTable, rows: pa.Table) -> AddAction:
     }
     size = fs.get_file_info(path).size
     return AddAction(path, size, {}, int(time.time() * 1000), True, json.dumps(stats))
+
+
+def _group_rows(rows: pa.Table) -> int:
+    """How many rows make a row group of at most some 16 MB: a reader holds one at a time."""
+    return max(1, round(_GROUP_BYTES / max(rows.nbytes, 1) * len(rows)))
 
 
 def discard(table: DeltaTable, added: Sequence[AddAction]) -> None:
