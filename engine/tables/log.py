@@ -45,10 +45,12 @@ def read_log(table: DeltaTable) -> Iterator[LogEntry]:
         JobError: if the log cannot be read.
     """
     fs, first = filesystem(table), table.version()
+    newest, size = first, 1  # who wants the last commit alone does not wait for more
     try:
         with ThreadPoolExecutor(_AT_ONCE) as threads:
-            for newest in range(first, -1, -_AT_ONCE):
-                versions = range(newest, max(-1, newest - _AT_ONCE), -1)
+            while newest >= 0:
+                versions = range(newest, max(-1, newest - size), -1)
+                newest, size = versions[-1] - 1, min(2 * size, _AT_ONCE)
                 entries = threads.map(partial(_read, fs), versions)
                 for version, entry in zip(versions, entries, strict=True):
                     if entry is not None:
@@ -59,6 +61,16 @@ def read_log(table: DeltaTable) -> Iterator[LogEntry]:
                         raise JobError(f"{table.table_uri}: its log lacks its version {first}")
     except (OSError, ValueError) as e:
         raise JobError(f"{table.table_uri}: its log cannot be read: {reason(e)}") from e
+
+
+def last_run(table: DeltaTable) -> str | None:
+    """The run that made the newest version of a table; None if it was not one of ours.
+
+    Raises:
+        JobError: if the log cannot be read.
+    """
+    run_id = next(read_log(table)).notes.get("pubmark.run_id")
+    return None if run_id is None else str(run_id)
 
 
 def version_at(table: DeltaTable, moment: datetime) -> int | None:

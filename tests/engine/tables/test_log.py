@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tables import fill
 
 from engine.tables import log
-from engine.tables.log import read_log, version_at
+from engine.tables.log import last_run, read_log, version_at
 from engine.tables.store import Store
 from schemas.errors import JobError
 
@@ -102,6 +102,15 @@ def test_commits_that_do_not_say_when_count_with_the_one_before(store: Store) ->
     table = store.load()
     assert version_at(table, at(9)) == 0
     assert version_at(table, at(10)) == 3
+
+
+def test_the_last_run(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "t #1?"))
+    store.create()
+    assert last_run(store.load()) is None
+    fill(store, [1], run_id="first")
+    fill(store, [2], run_id="second")
+    assert last_run(store.load()) == "second"
 
 
 @pytest.fixture(scope="module")
