@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from engine.tables import log
+from engine.tables import commits
 from engine.tables.store import Store
 from engine.views.history import past_runs
 
@@ -58,8 +58,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=700)
     options = parser.parse_args()
     read: list[int] = []
-    original = log._read
-    log._read = lambda fs, version: read.append(version) or original(fs, version)  # type: ignore[func-returns-value]
+    original = commits._read
+    commits._read = lambda fs, version: read.append(version) or original(fs, version)  # type: ignore[func-returns-value]
     with tempfile.TemporaryDirectory() as folder:
         store = make(f"{folder}/t", options.commits, options.runs)
         table = store.load()
@@ -67,7 +67,7 @@ def main() -> None:
         figures = {
             "history of 20 runs": timed(lambda: past_runs(store, 20), read),
             "history of all runs": timed(lambda: past_runs(store), read),
-            "version of a time": timed(lambda: log.version_at(table, middle), read),
+            "version of a time": timed(lambda: commits.version_at(table, middle), read),
             "delta-rs's history": timed(table.history, read) | {"commits_read": options.commits},
         }
     print(json.dumps(figures, indent=1))

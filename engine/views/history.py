@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from engine.tables.log import read_log
+from engine.tables.commits import read_log
 from engine.tables.store import Store
 
 _CHANGES = ("new", "replaced", "revised", "deleted")

@@ -11,9 +11,9 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from pyarrow.fs import FileType
 
+from engine.tables.commits import version_at
 from engine.tables.layout.files import filesystem, stored_files
 from engine.tables.layout.leftovers import is_ours
-from engine.tables.log import version_at
 from engine.tables.reading import open_dataset
 from engine.tables.store import TABLES, Store
 from engine.views.lock import connect, lock

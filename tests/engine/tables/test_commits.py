@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import fill
 
-from engine.tables import log
-from engine.tables.log import last_run, read_log, version_at
+from engine.tables import commits
+from engine.tables.commits import last_run, read_log, version_at
 from engine.tables.store import Store
 from schemas.errors import JobError
 
@@ -135,7 +135,7 @@ def test_a_time_finds_the_newest_version_that_was_there(
 def test_a_time_is_found_in_few_commits(long: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     set_times(long, {v: v for v in range(21)})
     table, asked = long.load(), []
-    read = log._read
-    monkeypatch.setattr(log, "_read", lambda fs, v: asked.append(v) or read(fs, v))
+    read = commits._read
+    monkeypatch.setattr(commits, "_read", lambda fs, v: asked.append(v) or read(fs, v))
     assert version_at(table, at(13)) == 13
     assert len(asked) <= 6
