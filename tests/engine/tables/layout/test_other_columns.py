@@ -47,11 +47,6 @@ KINDS: dict[str, tuple[pa.DataType, Any]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    make_small(monkeypatch, ROWS_PER_FILE=10, ROWS_PER_GROUP=4, _LOT_ROWS=30, _FEW=1)
-
-
 def review(store: Store, pmids: Any, kind: pa.DataType, value: Any, **more: Any) -> None:
     """As another program would: append rows with a column ``reviewed`` of its own."""
     made = rows(pmids).append_column("reviewed", pa.array([value] * len(pmids), kind))
