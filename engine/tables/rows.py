@@ -31,7 +31,7 @@ from engine.tables.reading import open_dataset
 from schemas.citation import CITATION_SCHEMA, Citation, digest_metadata
 
 _PLACES = 32
-"""A sample is drawn from so many places of the table: each costs a row group, some 40 MB."""
+"""Row groups that a sample is drawn from, at most: each is read whole, some 40 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,8 @@ class Selection:
 
 
 def count_annotators(table: DeltaTable) -> Counter[str]:
-    """Rows by annotator. Files that say it are not read."""
+    """How many rows each annotator has. A file whose statistics say that all its rows are of one
+    annotator is not read."""
     counts: Counter[str] = Counter()
     for file, annotator in _files(table):
         if annotator is not None:
@@ -55,8 +56,10 @@ def count_annotators(table: DeltaTable) -> Counter[str]:
 
 
 def stale(table: DeltaTable, annotator: str, limit: int) -> Selection:
-    """The first ``limit`` rows, by file and PMID, that are of another annotator: few files, so that
-    to replace them is cheap."""
+    """The first ``limit`` rows, by file and PMID, that are of another annotator and have a text.
+
+    They stand in few files, so that to replace them is cheap.
+    """
     found, count, textless = [NO_PMIDS], 0, 0
     for file, only in _files(table):
         if count >= limit:

@@ -28,10 +28,12 @@ from engine.tables.layout.rewrite import Rewrite
 from engine.tables.layout.writer import ROWS_PER_FILE, discard, file_count, write_rows
 
 _LOT_ROWS = 131_072
+"""Rows of small files that are held in memory at once, some 300 MB."""
 
 
 def loose_files(table: DeltaTable) -> int:
-    """How many files :func:`compact_once` would put together with others."""
+    """How many files are small, or overlap another in PMIDs: :func:`compact_once` would put them
+    together with others."""
     return len(_well_laid(stored_files(table))[1])
 
 
@@ -86,7 +88,8 @@ def _overlap(one: StoredFile, other: StoredFile) -> bool:
 
 
 def _well_laid(files: list[StoredFile]) -> tuple[list[StoredFile], list[StoredFile]]:
-    """Files that are large enough and follow one another, and the rest."""
+    """Split files (by lowest PMID) into those that are large enough and do not overlap, and the
+    rest."""
     lying: list[StoredFile] = []
     loose = []
     for file in files:
@@ -100,8 +103,11 @@ def _well_laid(files: list[StoredFile]) -> tuple[list[StoredFile], list[StoredFi
 def _ranges(
     fs: FileSystem, lying: list[StoredFile], pmids: np.ndarray
 ) -> Iterator[tuple[StoredFile | None, int, int]]:
-    """The files to be made so that ``pmids`` find their place: from which PMID to which, and the
-    file that lies there already. What falls between two files and is enough makes its own."""
+    """The files to be made so that ``pmids`` (sorted) find their place among the files that lie
+    well: for each its lowest and highest PMID, and the file that it replaces, if there is one.
+
+    PMIDs that fall between two files make files of their own if they are enough for that.
+    """
     slots = np.clip(np.searchsorted([f.low for f in lying], pmids, "right") - 1, 0, None)
     for slot in np.unique(slots):
         falling = pmids[slots == slot]

@@ -25,7 +25,11 @@ from pyarrow.fs import FileSelector, FileSystem, FileType
 
 _NAME = re.compile(r"part-(?:(?P<machine>[0-9a-f]{8})\.(?P<pid>\d+)\.(?P<born>\d+)-)?.*\.parquet")
 _UNSEEN_S = 24 * 3600
+"""Age from which a file of another machine's is a leftover: no commit takes a day."""
+
 _KNOWN_S = 6 * 24 * 3600
+"""Age up to which Delta is sure to know of a file that was part of the table: a week, less one
+day."""
 
 
 def new_name() -> str:

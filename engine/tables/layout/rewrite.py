@@ -37,9 +37,10 @@ from engine.tables.layout.writer import FileWriter, discard
 from schemas.annotations import METADATA_COLUMNS
 
 _THREADS = min(8, os.cpu_count() or 1)
-
+"""Files that are made anew at once; each holds a row group or two, some 80 MB."""
 
 _FEW = 64
+"""Rows. If no more of a row group change, the rows in between are passed on without a copy."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class Changes:
     """What is to change in rows that the table holds, by PMID; all PMIDs sorted.
 
     ``rows`` (ANNOTATIONS_SCHEMA) holds, among others, whole rows for ``replaced``; ``patches``, a
-    row for each PMID once, new METADATA_COLUMNS; ``gone`` are removed.
+    row for each PMID once, new METADATA_COLUMNS; ``gone`` are removed. A PMID that
+    stands in several of these is removed rather than replaced, and replaced rather than patched.
     """
 
     rows: Sequence[Dataset] = ()
@@ -88,7 +90,11 @@ class Rewrite:
 
 
 def rewrite(table: DeltaTable, changes: Changes) -> Rewrite:
-    """Write anew the files that hold what is to change, several at a time."""
+    """Write anew the files that hold rows which are to change, several files at a time.
+
+    Files that hold none of them are left as they are. What is written counts only once a
+    transaction has taken it over; if something fails, it is deleted again.
+    """
     fs, schema = filesystem(table), stored_schema(table)
     pmids = changes.pmids()
     files = touched(stored_files(table), pmids)
@@ -120,7 +126,8 @@ def latest_rows(rows: Sequence[Dataset], pmids: np.ndarray) -> pa.Table:
 def _rewrite_file(
     fs: FileSystem, schema: pa.Schema, changes: Changes, pmids: np.ndarray, file: StoredFile
 ) -> list[tuple[StoredFile, list[AddAction], np.ndarray]]:
-    """One file, without the rows that go and with those that come; nothing if none is in it."""
+    """Write one file anew: the file, the actions for the new one, and which PMIDs of those to
+    change it holds. Nothing is written, and the list is empty, if it holds none."""
     asked = between(pmids, file.low, file.high)
     found = np.intersect1d(read_pmids(fs, file.path), asked)
     if not len(found):
@@ -136,6 +143,7 @@ def _rewrite_file(
 
 
 def _change(batch: pa.Table, rows: pa.Table, changes: Changes) -> pa.Table:
+    """A row group with the changes applied; ``rows`` (by PMID) are the new rows for this file."""
     pmids = batch["pmid"].to_numpy()
     new = rows["pmid"].to_numpy()
     gone = _among(pmids, changes.gone)
@@ -161,6 +169,7 @@ def _change(batch: pa.Table, rows: pa.Table, changes: Changes) -> pa.Table:
 
 
 def _patch(rows: pa.Table, patches: pa.Table) -> pa.Table:
+    """``rows`` with the METADATA_COLUMNS of their patches; each of them has one."""
     places = np.searchsorted(patches["pmid"].to_numpy(), rows["pmid"].to_numpy())
     taken = patches.take(places)
     for name in METADATA_COLUMNS:

@@ -25,13 +25,12 @@ from engine.tables.layout.leftovers import new_name
 ROWS_PER_FILE = 65_536
 """Some 55 MB: 40 million citations are about 600 files."""
 
-
-# Of zstd: a core reads and writes 82,000 rows/s, of 702 bytes; at level 3 74,000, of 677; at 1
-# 89,000, of 842.
+# Of zstd: a core reads and writes 82,000 rows/s, of 702 bytes each; at level 3 74,000, of 677; at
+# level 1 89,000, of 842.
 _LEVEL = 2
 
-
-# The others are all different, or nearly: looking for repetitions takes a third of the time.
+# Columns with a dictionary. The values of the others are all different, or nearly: to look for
+# repetitions in them takes a third of the time.
 _REPETITIVE = [
     "version", "mentions.list.element.text", "mentions.list.element.entity_type",
     "mentions.list.element.grade", "mentions.list.element.identifier", "status", "error",
@@ -40,13 +39,13 @@ _REPETITIVE = [
 ]  # fmt: skip
 
 
+# Columns whose lowest and highest value a row group states: those that queries filter by.
 _BOUNDED = ["pmid", "status", "annotator", "run_id", "annotated_at", "source", "pub_year",
             "journal", "language"]  # fmt: skip
 
-
 _GROUP_BYTES = 16 << 20
 
-
+# The same of a companion table, for the table's log.
 _BOUNDED_SMALL = ("pmid", "annotator", "run_id", "name")
 
 
