@@ -88,7 +88,7 @@ def describe(result: CompareResult) -> str:
 def _from_table(config: CompareConfig, root: str) -> tuple[Annotator, pa.Table]:
     """The old annotator, and rows of the table, with their mentions if that annotator made them."""
     store = Store(root)
-    store.check()
+    store.require()
     table = store.load()
     fingerprint = current_annotator(store, count_annotators(table))
     if fingerprint is None:

@@ -26,6 +26,7 @@ from engine.scoring.report import to_markdown as scores_to_markdown
 from engine.scoring.scores import ScoreRow
 from engine.steps.annotator import Annotator, annotator_of
 from engine.steps.prepare import check_template
+from engine.views.terminal import cell
 from schemas.configs.evaluate import EvaluateConfig
 from schemas.configs.load import load_config
 from schemas.credentials import without_credentials
@@ -189,7 +190,7 @@ def to_table(result: EvaluateResult) -> Table:
     for column in table.columns[2:]:
         column.justify = "right"
     for row in result.rows:
-        table.add_row(*cells(row), style=None if row.entity_type else "bold")
+        table.add_row(*map(cell, cells(row)), style=None if row.entity_type else "bold")
     return table
 
 

@@ -8,6 +8,7 @@ from rich.table import Table
 from engine.tables.rows import count_annotators
 from engine.tables.store import Store
 from engine.views.history import PastRun, past_runs
+from engine.views.terminal import cell
 from schemas.configs.tables import HistoryConfig
 
 
@@ -30,10 +31,9 @@ def run(config: HistoryConfig) -> History:
         UsageError: if there is no table of ours.
     """
     store = Store(config.source)
-    store.check()
     store.require()
     counts = count_annotators(store.load())
-    return History(past_runs(store)[: config.limit], dict(counts.most_common()))
+    return History(past_runs(store, config.limit), dict(counts.most_common()))
 
 
 def to_table(history: History) -> Table:
@@ -43,7 +43,7 @@ def to_table(history: History) -> Table:
     for past in history.runs:
         versions = past.versions
         failed = past.counts["failed"] + past.counts["partial"] if past.counts else None
-        table.add_row(
+        values = (
             past.run_id,
             past.job or "",
             past.outcome or "not known",
@@ -53,6 +53,7 @@ def to_table(history: History) -> Table:
             "" if failed is None else f"{failed:,}",
             past.annotator or "",
         )
+        table.add_row(*map(cell, values))
     return table
 
 

@@ -37,7 +37,7 @@ def run(
     result = RefreshResult(new_run_id())
     store, candidate = _check(config)
     try:
-        with turn(config.to, result.run_id):
+        with turn(store.root, result.run_id):
             Turn(config, store, candidate, result, reporter or Reporter(), verbose).take()
     except Held as e:
         result.outcome, result.holder = "held", e.holder

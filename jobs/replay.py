@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from deltalake import DeltaTable
+
 from engine.backends import backend_class
 from engine.runs.cluster import connected
 from engine.runs.figures import Reporter
@@ -15,7 +17,7 @@ from engine.tables.annotators import (
     refuse_other_task,
     restore_annotator,
 )
-from engine.tables.rows import count_annotators, with_status
+from engine.tables.rows import Selection, count_annotators, with_status
 from engine.tables.store import Store
 from schemas.configs.annotate import ReplayConfig
 from schemas.errors import UsageError
@@ -60,7 +62,11 @@ def run(
     backend_class(config.backend)
     annotator = _annotator(store, config.checkpoint)
     refuse_other_task(store, annotator)
-    selected = with_status(store.load(), config.status, config.reason, config.pmids)
+
+    def select(table: DeltaTable) -> Selection:
+        return with_status(table, config.status, config.reason, config.pmids)
+
+    selected = select(store.load())
     if selected.textless and not len(selected.pmids):
         raise UsageError(
             f"{config.to}: {selected.textless:,} citations are as asked for, and none has its text "
@@ -72,8 +78,9 @@ def run(
         return ReplayResult(every, selected.textless)
     with connected(verbose), Interrupts() as interrupts:
         run = Run(annotator, config, store, interrupts, reporter or Reporter())
-        reannotate("replay", run, lambda table: selected, retry=config.status)
-    return ReplayResult(every, selected.textless, run.result)
+        # Selected anew: while the engines' cluster started, another run may have deleted some.
+        reannotate("replay", run, select, retry=config.status)
+    return ReplayResult(run.result.read + selected.textless, selected.textless, run.result)
 
 
 def describe(result: ReplayResult, target: str) -> str:

@@ -8,6 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from engine.tables.store import Store
+from engine.views.terminal import printable_values
 from schemas.configs.tables import ShowConfig
 from schemas.errors import UsageError
 
@@ -42,8 +43,9 @@ def jsonable(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def render(row: dict[str, Any], console: Console) -> RenderableType:
+def render(stored: dict[str, Any], console: Console) -> RenderableType:
     """A citation for the terminal; without colours, mentions stand in ``[brackets type]``."""
+    row = printable_values(stored)
     head = Text(f"PMID {row['pmid']}", style="bold")
     about = [str(row[n]) for n in ("journal", "pub_year", "doi") if row[n] is not None]
     head.append("  " + ", ".join(about), style="dim")

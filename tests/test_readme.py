@@ -28,9 +28,9 @@ def modules(block: str) -> set[str]:
     return {name.split(".")[0] for name in found}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("readme")
+@pytest.fixture(scope="module", params=["plain", "pub #1? {é} 100% q'\"*"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("readme") / request.param
     store = Store(str(made / "demo"))
     store.create()
     committer = Committer(store.load(), None, settled_pmids)
@@ -42,17 +42,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def test_four_readers_are_shown_in_three_lines_each() -> None:
-    # ruff sets a blank line after the imports.
-    assert [len([line for line in b.splitlines() if line]) for b in BLOCKS] == [3, 3, 3, 3]
+def test_four_readers_are_shown_in_a_few_lines_each() -> None:
+    assert max(len([line for line in b.splitlines() if line]) for b in BLOCKS) <= 5
     readers = set().union(*map(modules, BLOCKS))
-    assert readers == {"deltalake", "duckdb", "pandas", "polars", "pyarrow"}
+    assert readers == {"deltalake", "duckdb", "pandas", "polars", "pyarrow", "urllib"}
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda b: "-".join(sorted(modules(b))))
 def test_a_snippet_reads_each_citation_once(folder: Path, block: str) -> None:
     if missing := [m for m in modules(block) if importlib.util.find_spec(m) is None]:
         pytest.skip(f"{', '.join(missing)} is not installed")
-    code = block + "print(len(citations))"
+    # As a full path, whose odd characters its URIs then have.
+    code = block.replace('"demo/annotations"', repr(f"{folder}/demo/annotations"))
+    code += "print(len(citations))"
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "5\n"), done.stderr

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Generic, Literal, TypeVar
 
+import duckdb
 import pyarrow as pa
 from deltalake.exceptions import DeltaError
 from ray.exceptions import RayError
@@ -114,7 +115,7 @@ class Run(Generic[O_co]):
             yield
         except KeyboardInterrupt:
             result.outcome = "interrupted"
-        except (RayError, JobError, DeltaError, OSError, pa.ArrowException) as e:
+        except (RayError, JobError, DeltaError, OSError, pa.ArrowException, duckdb.Error) as e:
             result.outcome, failure = "failed", e
         with self.interrupts.deferred():
             result.seconds = round(time.monotonic() - result.began, 2)

@@ -145,7 +145,9 @@ class Committer:
         for _ in range(MAX_TRIES):
             rows = open_dataset(self._transactions.reload()).to_table(
                 columns=["pmid"],
-                filter=pc.field("annotator").isin(pa.array(annotators, pa.string())),
+                filter=pc.field("annotator")
+                .cast(pa.string())
+                .isin(pa.array(annotators, pa.string())),
             )
             gone = np.unique(rows["pmid"])
             if not len(gone):

@@ -5,21 +5,32 @@ compaction and Z-order are not used: they write Arrow's view types and files tha
 layout/writer.py.
 """
 
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
+import logging
+
+from deltalake import CommitProperties, DeltaTable
+from deltalake.exceptions import CommitFailedError, DeltaError
 
 from engine.tables.layout import leftovers
 from engine.tables.layout.compaction import compact_once
-from engine.tables.layout.files import NO_PMIDS, filesystem
+from engine.tables.layout.files import NO_PMIDS, filesystem, stored_files
+from engine.tables.layout.gathering import gather_once
+from engine.tables.layout.writer import discard
 from engine.tables.store import ALL_TABLES, Store
 from engine.tables.transactions import MAX_TRIES, Transactions
 from schemas.errors import JobError, reason
 
+logger = logging.getLogger(__name__)
+
+_GATHERED = tuple(name for name in ALL_TABLES if name not in ("annotations", "staged"))
+"""The companion tables. Of ``staged`` whole files are taken out, each when its rows are in their
+place."""
+
 
 def compact(store: Store, run_id: str) -> tuple[int, int]:
-    """Lay the rows of ``annotations`` into files of even size, by PMID.
+    """Lay the rows of ``annotations`` into files of even size, by PMID, and put the small files of
+    the companion tables together.
 
-    Gives how many files were taken out, and put in.
+    Gives how many files of ``annotations`` were taken out, and put in.
 
     Raises:
         JobError: if other writers were faster twenty times, or the write failed.
@@ -34,7 +45,37 @@ def compact(store: Store, run_id: str) -> tuple[int, int]:
                 raise transactions.too_slow()
     except (DeltaError, OSError) as e:
         raise JobError(f"{transactions.uri}: commit failed: {reason(e)}") from e
+    for name in _GATHERED:
+        if store.has(name) and (files := gather(store, name)):
+            logger.info("put %d files of the table %s together", files, name)
     return removed, added
+
+
+def gather(store: Store, name: str) -> int:
+    """Put the small files of a companion table together; gives how many there were.
+
+    Raises:
+        JobError: if other writers were faster twenty times, or the write failed.
+    """
+    gathered = 0
+    with store.writing(name):
+        for _ in range(MAX_TRIES):
+            table = store.load(name)
+            if (done := gather_once(table)) is None:
+                return gathered
+            try:
+                table.create_write_transaction(
+                    done.actions(data_change=False), mode="append", schema=table.schema(),
+                    commit_properties=CommitProperties(max_commit_retries=0),
+                )  # fmt: skip
+            except CommitFailedError:
+                # Another writer was faster, or the commit was made and only the answer was lost.
+                present = {f.path for f in stored_files(store.load(name))}
+                if not {a.path for a in done.added} <= present:
+                    discard(table, done.added)
+                    continue
+            gathered += len(done.removed)
+    raise JobError(f"{store.uri(name)}: other writers were faster {MAX_TRIES} times in a row")
 
 
 def vacuum(store: Store, retention_hours: int, dry_run: bool = False) -> dict[str, int]:

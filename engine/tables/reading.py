@@ -1,6 +1,7 @@
-"""A table as a dataset, and the keys of its rows.
+"""A table's rows, to be scanned by pyarrow and DuckDB, and the keys of its rows.
 
-Enters: a version of a table. Leaves: what pyarrow and DuckDB scan.
+Enters: a version of a table. Leaves: a dataset, which reads only the columns and row groups that a
+scan asks for, and tables of keys. Left to others: rows with their texts (rows.py).
 """
 
 from collections.abc import Iterable
@@ -12,22 +13,24 @@ from deltalake import DeltaTable
 from pyarrow.dataset import Dataset, FileSystemDataset
 
 from engine.tables.layout.files import filesystem, stored_files, with_pmids
-from schemas.annotations import (
-    ANNOTATIONS_SCHEMA,
-)
+from schemas.annotations import ANNOTATIONS_SCHEMA
 
 KEY_COLUMNS = ("pmid", "text_digest", "annotator", "status", "metadata_digest", "source")
-
+"""What decides whether a stored row is up to date: which text and metadata it was made of, by which
+annotator, with what outcome, from which file."""
 
 _MANY = 100_000
+"""PMIDs. The keys of more than so many are read a batch at a time."""
 
 
 def read_keys(
     table: DeltaTable, pmids: np.ndarray | None = None, columns: Iterable[str] = KEY_COLUMNS
 ) -> pa.Table:
-    """:data:`KEY_COLUMNS` (or others) of all rows, or of those with the given PMIDs (sorted)."""
+    """:data:`KEY_COLUMNS` (or others) of all rows, or of those with the given PMIDs (sorted).
+
+    The rows come in no order. A column that a table of an older version does not have is null.
+    """
     data = open_dataset(table)
-    # Columns that a table of an older version does not have are null.
     known = [n for n in columns if n in data.schema.names]
     if pmids is None:
         found = data.to_table(columns=known)
@@ -57,7 +60,10 @@ def _read_many(data: Dataset, pmids: np.ndarray, columns: list[str]) -> pa.Table
 
 
 def annotators_of(table: DeltaTable) -> set[str]:
-    """The annotators that have rows in the table: where the files say it, without reading them."""
+    """The fingerprints of the annotators that have rows in the table.
+
+    If each file's statistics say that all its rows are of one annotator, no file is read.
+    """
     files = pa.table(table.get_add_actions(flatten=True))
     if {"min.annotator", "max.annotator"} <= set(files.column_names):
         low, high = files["min.annotator"], files["max.annotator"]
@@ -67,7 +73,7 @@ def annotators_of(table: DeltaTable) -> set[str]:
 
 
 def open_dataset(table: DeltaTable) -> Dataset:
-    """The rows of a table, for pyarrow and DuckDB to scan.
+    """The rows of a table, for pyarrow and DuckDB to scan, with another program's columns.
 
     delta-rs's own dataset takes a bound that a file does not state for null, and a filter on such
     a column (``status = 'failed'``) then finds nothing in it: here only PMIDs are bounded.

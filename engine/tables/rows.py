@@ -16,14 +16,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
-from pyarrow.dataset import dataset
+from pyarrow.dataset import Dataset, dataset
 
-from engine.tables.layout.files import NO_PMIDS, StoredFile, filesystem, stored_files, with_pmids
+from engine.tables.layout.files import (
+    NO_PMIDS,
+    STORED_SCHEMA,
+    StoredFile,
+    as_stored,
+    filesystem,
+    stored_files,
+    with_pmids,
+)
 from engine.tables.reading import open_dataset
 from schemas.citation import CITATION_SCHEMA, Citation, digest_metadata
 
 _PLACES = 32
-"""A sample is drawn from so many places of the table: each costs a row group, some 40 MB."""
+"""Row groups that a sample is drawn from, at most: each is read whole, some 40 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,31 +43,32 @@ class Selection:
 
 
 def count_annotators(table: DeltaTable) -> Counter[str]:
-    """Rows by annotator. Files that say it are not read."""
-    fs = filesystem(table)
+    """How many rows each annotator has. A file whose statistics say that all its rows are of one
+    annotator is not read."""
     counts: Counter[str] = Counter()
     for file, annotator in _files(table):
         if annotator is not None:
             counts[annotator] += file.rows
         else:
-            column = dataset(file.path, format="parquet", filesystem=fs).to_table(["annotator"])
+            column = _open(table, file.path).to_table(["annotator"])
             counts.update(column["annotator"].to_pylist())
     return counts
 
 
 def stale(table: DeltaTable, annotator: str, limit: int) -> Selection:
-    """The first ``limit`` rows, by file and PMID, that are of another annotator: few files, so that
-    to replace them is cheap."""
-    fs = filesystem(table)
+    """The first ``limit`` rows, by file and PMID, that are of another annotator and have a text.
+
+    They stand in few files, so that to replace them is cheap.
+    """
     found, count, textless = [NO_PMIDS], 0, 0
     for file, only in _files(table):
         if count >= limit:
             break
         if only == annotator:
             continue
-        rows = dataset(file.path, format="parquet", filesystem=fs).to_table(
+        rows = _open(table, file.path).to_table(
             columns={"pmid": pc.field("pmid"), "has_text": pc.field("text").is_valid()},
-            filter=pc.field("annotator") != annotator,
+            filter=_plain("annotator") != annotator,
         )
         pmids = np.sort(rows.filter(rows["has_text"])["pmid"].to_numpy())[: limit - count]
         textless += len(rows) - (pc.sum(rows["has_text"]).as_py() or 0)
@@ -75,11 +84,11 @@ def with_status(
     pmids: Collection[int] | None = None,
 ) -> Selection:
     """The rows of some statuses; ``reason`` is a part of their ``error``, whatever its case."""
-    condition = pc.field("status").isin(pa.array(sorted(statuses), pa.string()))
+    condition = _plain("status").isin(pa.array(sorted(statuses), pa.string()))
     if pmids is not None:
         condition &= with_pmids(np.unique(np.array(list(pmids), np.int64)))
     if reason:
-        condition &= pc.match_substring(pc.field("error"), reason, ignore_case=True)
+        condition &= pc.match_substring(_plain("error"), reason, ignore_case=True)
     data = open_dataset(table)
     every = np.sort(data.to_table(columns=["pmid"], filter=condition)["pmid"].to_numpy())
     if not len(every):
@@ -112,7 +121,7 @@ def sample(table: DeltaTable, annotator: str, count: int, seed: int) -> pa.Table
     )
     for at, (path, group) in enumerate(groups):
         with fs.open_input_file(path) as stream:
-            rows = pq.ParquetFile(stream).read_row_group(group).filter(wanted)
+            rows = as_stored(pq.ParquetFile(stream).read_row_group(group)).filter(wanted)
         share = -(-(count - taken) // (len(groups) - at))
         parts.append(rows.take(np.sort(rng.permutation(len(rows))[:share])))
         taken += len(parts[-1])
@@ -128,12 +137,23 @@ def no_citations() -> pa.Table:
 
 def read_stored(uri: str, path: str, pmids: np.ndarray, batch_rows: int) -> Iterator[pa.Table]:
     """Citations (CITATION_SCHEMA) of one file of the table at ``uri``, those of ``pmids``."""
-    data = dataset(path, format="parquet", filesystem=filesystem(DeltaTable(uri)))
-    columns = [n for n in CITATION_SCHEMA.names if n in data.schema.names]
-    for batch in data.to_batches(columns=columns, filter=with_pmids(pmids)):
+    data = _open(DeltaTable(uri), path)
+    for batch in data.to_batches(columns=CITATION_SCHEMA.names, filter=with_pmids(pmids)):
         rows = _as_citations(pa.Table.from_batches([batch])).select(CITATION_SCHEMA.names)
         for start in range(0, len(rows), batch_rows):
             yield rows.slice(start, batch_rows)
+
+
+def _open(table: DeltaTable, path: str) -> Dataset:
+    """One file of the table. Columns that it does not have are null."""
+    # With the schema, as Arrow does not take rows out of the view types that delta-rs writes.
+    return dataset(path, schema=STORED_SCHEMA, format="parquet", filesystem=filesystem(table))
+
+
+def _plain(column: str) -> pc.Expression:
+    """A column of strings, to filter by: as it is, Arrow does not compare the view types that
+    delta-rs writes."""
+    return pc.field(column).cast(pa.string())
 
 
 def _files(table: DeltaTable) -> Iterator[tuple[StoredFile, str | None]]:

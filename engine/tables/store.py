@@ -15,10 +15,12 @@ from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from pyarrow.dataset import Dataset
 
+from engine.tables.compatible import check_readable, check_writable
 from engine.tables.exclusive import check_exclusive
 from engine.tables.layout.files import as_stored
 from engine.tables.layout.writer import write_small
 from engine.tables.reading import open_dataset
+from engine.tables.root import local_path, location
 from schemas.annotations import (
     ANNOTATIONS_SCHEMA,
     ANNOTATORS_SCHEMA,
@@ -59,7 +61,7 @@ object store: with delta-rs's own interval of 100 that were some hundred at each
 
 
 class Store:
-    """The tables under ``root``, a local path or any URI that delta-rs opens.
+    """The tables under ``root``, a local path or any URI that delta-rs opens; see root.py.
 
     Raises:
         UsageError: if ``root`` carries credentials. delta-rs takes none from a URI, and writes the
@@ -73,32 +75,36 @@ class Store:
                 "them in the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
                 "AZURE_STORAGE_SAS_TOKEN, GOOGLE_APPLICATION_CREDENTIALS, …)"
             )
-        self.root = root.rstrip("/")
+        self.root = local_path(root).rstrip("/") or root
 
     def uri(self, table: str) -> str:
-        """Where one of :data:`ALL_TABLES` is."""
-        return f"{self.root}/{table}"
+        """Where one of :data:`ALL_TABLES` is.
+
+        Raises:
+            UsageError: if delta-rs does not take a root of that name.
+        """
+        return f"{location(self.root).rstrip('/')}/{table}"
 
     def check(self) -> DeltaTable | None:
         """Refuse a root that is not ours to write to; touches nothing. Gives the newest state of
         ``annotations``, None if there is none yet.
 
         Raises:
-            UsageError: if the root, or ``annotations`` in it, is another program's table, or ours
-                of a newer version.
+            UsageError: if the root, or a table in it, is another program's, or ours of a newer
+                version, or changed by another program so that we cannot write to it.
         """
-        if "://" not in self.root and (odd := set(self.root) & set("%[]")):
-            raise UsageError(
-                f"target {self.root}: {' '.join(sorted(odd))} in its path, which delta-rs does not "
-                "take; expected another name"
-            )
         try:
-            if DeltaTable.is_deltatable(self.root):
+            if DeltaTable.is_deltatable(location(self.root)):
                 raise UsageError(
                     f"target {self.root}: is a Delta table itself, expected an empty place or a "
                     "folder that pubmark made"
                 )
-            return {name: self._open(name) for name in ALL_TABLES}["annotations"]
+            tables = {name: self._open(name) for name in ALL_TABLES}
+            for name, found in tables.items():
+                if found:
+                    newest = _version(found) == SCHEMA_VERSION
+                    check_writable(found, ALL_TABLES[name], newest)
+            return tables["annotations"]
         except (DeltaError, OSError, ValueError) as e:
             raise UsageError(f"target {self.root}: cannot be opened: {reason(e)}") from e
 
@@ -204,7 +210,7 @@ class Store:
                     raise_if_key_not_exists=False,
                 )
                 table = DeltaTable(self.uri(name))
-            if int(table.metadata().configuration.get(_VERSION_KEY, 0)) < SCHEMA_VERSION:
+            if (_version(table) or 0) < SCHEMA_VERSION:
                 known = {f.name for f in table.schema().fields}
                 wanted = DeltaSchema.from_arrow(schema).fields
                 if missing := [f for f in wanted if f.name not in known]:
@@ -234,12 +240,19 @@ class Store:
 
     def _check_ours(self, name: str) -> DeltaTable:
         found = DeltaTable(self.uri(name))
-        version = found.metadata().configuration.get(_VERSION_KEY)
+        version = _version(found)
         if version is None:
             raise UsageError(f"target {self.uri(name)}: is a table of another program")
-        if int(version) > SCHEMA_VERSION:
+        if version > SCHEMA_VERSION:
             raise UsageError(
                 f"target {self.uri(name)}: has schema version {version}, this pubmark knows up to "
                 f"{SCHEMA_VERSION}; use a newer one"
             )
+        check_readable(found)
         return found
+
+
+def _version(table: DeltaTable) -> int | None:
+    """The schema version of a table of ours; None if it is not ours."""
+    version = table.metadata().configuration.get(_VERSION_KEY)
+    return None if version is None else int(version)

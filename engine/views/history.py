@@ -4,14 +4,21 @@ Enters: the store. Leaves: runs, the last first. A run that crashed has no row, 
 whose commits were cleaned out of the log has its row.
 """
 
+import heapq
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from engine.tables.commits import read_log
 from engine.tables.store import Store
 
 _CHANGES = ("new", "replaced", "revised", "deleted")
+_NAMES = ("run_id", "job", "outcome", "annotator", "started_at", "seconds")
+_COUNTS = ("read", "annotated", "settled", "revised", "empty", "partial", "failed", "deleted",
+           "mentions")  # fmt: skip
+_CLOCKS_DIFFER = timedelta(hours=1)
+"""At most, between the machine that notes when a run begins and the one that commits."""
 
 
 @dataclass(slots=True)
@@ -45,25 +52,35 @@ class PastRun:
         }
 
 
-def past_runs(store: Store) -> list[PastRun]:
-    """All runs that are known of, the last first."""
-    runs: dict[str, PastRun] = {}
-    counts = ("read", "annotated", "settled", "revised", "empty", "partial", "failed", "deleted",
-              "mentions")  # fmt: skip
-    names = ("run_id", "job", "outcome", "annotator", "started_at", "seconds", *counts)
-    for row in store.read("runs", names):
-        run = PastRun(*(row[n] for n in names[:6]))
-        run.counts = {n: row[n] or 0 for n in counts}
-        runs[run.run_id] = run
-    for commit in store.load().history():
-        run_id = commit.get("pubmark.run_id")
-        if not run_id:
-            continue
-        at = datetime.fromtimestamp(int(commit["timestamp"]) / 1000, UTC)
-        run = runs.setdefault(run_id, PastRun(run_id))
-        if run.counts is None and (run.started_at is None or at < run.started_at):
-            run.started_at = at
-        run.versions.insert(0, int(commit["version"]))
-        run.changes.update({n: int(commit.get(f"pubmark.{n}", 0)) for n in _CHANGES})
-    never = datetime.min.replace(tzinfo=UTC)
-    return sorted(runs.values(), key=lambda r: (r.started_at or never, r.run_id), reverse=True)
+def past_runs(store: Store, limit: int | None = None) -> list[PastRun]:
+    """The last ``limit`` runs that are known of, or all, the last first.
+
+    The log is read from its end, and only as far as those runs reach back.
+
+    Raises:
+        JobError: if the log cannot be read.
+    """
+    runs = {row["run_id"]: _of_row(row) for row in store.read("runs", [*_NAMES, *_COUNTS])}
+    starts = heapq.nlargest(limit or 0, (r.started_at for r in runs.values() if r.started_at))
+    reach = starts[-1] if limit and len(starts) == limit else None
+    for commit in read_log(store.load()):
+        if reach and commit.time and commit.time + _CLOCKS_DIFFER < reach:
+            break
+        if run_id := commit.notes.get("pubmark.run_id"):
+            run = runs.setdefault(run_id, PastRun(run_id))
+            if run.counts is None and commit.time:  # its earliest commit is as good as its start
+                run.started_at = min(commit.time, run.started_at or commit.time)
+            run.versions.insert(0, commit.version)
+            run.changes.update({n: int(commit.notes.get(f"pubmark.{n}", 0)) for n in _CHANGES})
+    return sorted(runs.values(), key=_start, reverse=True)[:limit]
+
+
+def _of_row(row: dict[str, Any]) -> PastRun:
+    run = PastRun(*(row[n] for n in _NAMES))
+    run.counts = {n: row[n] or 0 for n in _COUNTS}
+    return run
+
+
+def _start(run: PastRun) -> tuple[datetime, str]:
+    """What runs are ordered by."""
+    return run.started_at or datetime.min.replace(tzinfo=UTC), run.run_id

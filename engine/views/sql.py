@@ -11,9 +11,12 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from pyarrow.fs import FileType
 
+from engine.tables.commits import version_at
 from engine.tables.layout.files import filesystem, stored_files
+from engine.tables.layout.leftovers import is_ours
 from engine.tables.reading import open_dataset
 from engine.tables.store import TABLES, Store
+from engine.views.lock import connect, lock
 from schemas.errors import UsageError
 
 MENTIONS_VIEW = """
@@ -24,19 +27,22 @@ FROM (SELECT pmid, unnest(mentions) AS m FROM annotations)
 """
 
 
-def open_views(root: str, as_of: str | None = None) -> duckdb.DuckDBPyConnection:
+def open_views(
+    root: str, as_of: str | None = None, unlocked: bool = False
+) -> duckdb.DuckDBPyConnection:
     """A DuckDB in memory with views ``annotations``, ``mentions``, ``annotators`` and ``runs``, and
     ``files`` once a file was taken in.
 
     ``mentions`` has one row per mention: ``pmid``, then the fields of a mention. ``as_of`` is a
     version of ``annotations`` or a time: those two views are as they were then. ``failures`` and
-    ``rollouts`` are there once there are any.
+    ``rollouts`` are there once there are any. Queries can read these views and nothing else, see
+    lock.py, unless it is ``unlocked``.
 
     Raises:
         UsageError: if ``root`` holds no tables of pubmark, or nothing of that time any more.
     """
     store = Store(root)
-    db = duckdb.connect(config={"autoinstall_known_extensions": "false"})
+    db = connect()
     later = [n for n in ("files", "failures", "rollouts") if store.has(n)]
     for name in (*TABLES, *later):
         if name != "annotations" and not store.has(name):  # a companion that is missing is empty
@@ -46,7 +52,13 @@ def open_views(root: str, as_of: str | None = None) -> duckdb.DuckDBPyConnection
         if name == "annotations" and as_of is not None:
             go_back(table, as_of)
         db.register(name, open_dataset(table))
+        if not all(is_ours(file.path) for file in stored_files(table)):
+            # Such as delta-rs writes view types, which Arrow does not filter: DuckDB is to filter
+            # what it has read, at the cost of reading more.
+            db.execute("SET disabled_optimizers = 'filter_pushdown'")
     db.execute(MENTIONS_VIEW)
+    if not unlocked:
+        lock(db)
     return db
 
 
@@ -69,7 +81,7 @@ def go_back(table: DeltaTable, as_of: str) -> None:
     try:
         if isinstance(moment, int) and moment > newest:
             raise UsageError(f"as of {as_of}: the newest version is {newest}")
-        version = moment if isinstance(moment, int) else _version_at(table, moment)
+        version = moment if isinstance(moment, int) else version_at(table, moment)
         if version is None:
             raise UsageError(f"as of {as_of}: {table.table_uri} did not exist, or its log was cut")
         table.load_as_version(version)
@@ -85,17 +97,3 @@ def go_back(table: DeltaTable, as_of: str) -> None:
             f"as of {as_of}: {len(gone)} of the {len(paths)} files of version {table.version()} "
             "were deleted since (pubmark vacuum)"
         )
-
-
-def _version_at(table: DeltaTable, moment: datetime) -> int | None:
-    """The newest version that was committed by a time; None if none was, as far as the log goes.
-
-    By the times that the commits say themselves. delta-rs goes by when the files of the log were
-    last changed, and in a copy of a table that is when they were copied.
-    """
-    versions = [
-        int(commit["version"])
-        for commit in table.history()
-        if datetime.fromtimestamp(int(commit["timestamp"]) / 1000, UTC) <= moment
-    ]
-    return max(versions, default=None)

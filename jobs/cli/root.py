@@ -1,9 +1,11 @@
 """The app: all commands, in the order of ``--help``, and ``--version``."""
 
+import sys
 from typing import Annotated
 
 import typer
 
+from engine.views.terminal import take_any_text
 from jobs.cli import (  # each registers its commands
     annotate as annotate,
 )
@@ -79,4 +81,5 @@ def _root(
 
 def main() -> None:
     """The ``pubmark`` command."""
+    take_any_text(sys.stdout, sys.stderr)  # --help, too
     app()

@@ -4,7 +4,6 @@ Results go to stdout, progress and logs to stderr.
 """
 
 import errno
-import json
 import logging
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from rich.console import Console
 
 from engine.runs.interrupts import Interrupts
 from engine.storage.guard import describe_exception, guard_logs
+from engine.views.terminal import printable, take_any_text, to_json
 from schemas.credentials import redact, redacted
 from schemas.errors import PubmarkError
 
@@ -37,15 +37,18 @@ class Output:
 
     def result(self, summary: Any, text: str) -> None:
         """The result on stdout: one JSON object, or lines for a person; without credentials."""
-        print(json.dumps(redacted(summary), ensure_ascii=False) if self.as_json else redact(text))
+        if self.as_json:
+            print(to_json(redacted(summary), sys.stdout))
+        else:
+            print(printable(redact(text)))
 
     def row(self, values: dict[str, Any]) -> None:
         """A row of a table on stdout, as a JSON object: as it is stored."""
-        print(json.dumps(values, ensure_ascii=False))
+        print(to_json(values, sys.stdout))
 
     def note(self, text: str) -> None:
         """Lines for a person beside the result, on stderr."""
-        STDERR.print(redact(text), markup=False, soft_wrap=True)
+        STDERR.print(printable(redact(text)), markup=False, soft_wrap=True)
 
     def table(self, table: "Table", width: int) -> None:
         """A table on stdout; ``width`` columns wide where that is not a terminal."""
@@ -68,15 +71,16 @@ def session(verbose: bool = False) -> Iterator[None]:
     Nothing of it holds credentials: not the traceback of an error that is a fault of ours, either.
     """
     guard_logs()
+    take_any_text(sys.stdout, sys.stderr)
     handler: logging.Handler
     if STDERR.is_terminal:
         from rich.logging import RichHandler
 
         handler = RichHandler(console=STDERR, show_path=False, show_level=False, markup=False)
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setFormatter(_Printable("%(message)s"))
     else:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler.setFormatter(_Printable("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
     for name in ("engine", "jobs"):
         logging.getLogger(name).setLevel(logging.INFO)
@@ -84,7 +88,8 @@ def session(verbose: bool = False) -> Iterator[None]:
         with Interrupts():
             yield
     except PubmarkError as e:
-        STDERR.print(redact(f"pubmark: {e}"), style="bold red", markup=False, soft_wrap=True)
+        message = printable(redact(f"pubmark: {e}"))
+        STDERR.print(message, style="bold red", markup=False, soft_wrap=True)
         raise typer.Exit(e.exit_code) from None
     except KeyboardInterrupt:
         STDERR.print("pubmark: interrupted")
@@ -94,5 +99,12 @@ def session(verbose: bool = False) -> Iterator[None]:
     except Exception as e:
         if isinstance(e, OSError) and e.errno == errno.EPIPE:  # who reads stdout has had enough
             raise
-        STDERR.print(describe_exception(e), markup=False, soft_wrap=True, end="")
+        STDERR.print(printable(describe_exception(e)), markup=False, soft_wrap=True, end="")
         raise typer.Exit(1) from None
+
+
+class _Printable(logging.Formatter):
+    """Lines of the log, in which a terminal finds nothing to obey."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))

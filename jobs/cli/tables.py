@@ -1,12 +1,12 @@
 """What reads or tidies the tables: history, sql, show, export, optimize, vacuum."""
 
-import json
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from engine.views.terminal import to_json
 from jobs.cli.commands import ROOT
 from jobs.cli.layout import OUTPUT, SOURCE, WRITING, Layout
 from jobs.cli.session import Output
@@ -46,7 +46,7 @@ def history(settings: "HistoryConfig", output: Output) -> None:
 @ROOT.command(
     "schemas.configs.tables:SqlConfig",
     Layout(
-        groups={SOURCE: "source as_of", OUTPUT: "format"},
+        groups={SOURCE: "source as_of unlocked", OUTPUT: "format"},
         spelled=_FROM,
         arguments={"query": "QUERY"},
         metavars={"as_of": "VERSION|TIME"},
@@ -56,6 +56,8 @@ def history(settings: "HistoryConfig", output: Output) -> None:
 def sql(settings: "SqlConfig", output: Output) -> None:
     """Query the tables: views annotations, mentions (a row each), annotators, runs; and files,
     failures, rollouts where there are any.
+
+    A query reads these and nothing else: no files, no network, no settings, unless --unlocked.
 
     Examples:
 
@@ -115,14 +117,16 @@ def export(settings: "ExportConfig", output: Output) -> None:
     result = run(settings)
     output.note(describe(result, settings.to))
     if output.as_json:  # stdout may be the file
-        print(json.dumps(result.summary()), file=sys.stderr if settings.to == "-" else sys.stdout)
+        out = sys.stderr if settings.to == "-" else sys.stdout
+        print(to_json(result.summary(), out), file=out)
 
 
 @ROOT.command("schemas.configs.tables:OptimizeConfig", Layout(groups={WRITING: "to"}))
 def optimize(settings: "OptimizeConfig", output: Output) -> None:
-    """Put small and overlapping files together, so that updates and queries touch fewer.
+    """Put small and overlapping files together, so that updates and queries touch fewer; also those
+    of the tables beside annotations.
 
-    Nothing of what the table holds changes; readers and writers may go on meanwhile.
+    Nothing of what the tables hold changes; readers and writers may go on meanwhile.
 
     Example: pubmark optimize --to annotations
     """

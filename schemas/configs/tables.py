@@ -40,6 +40,11 @@ class SqlConfig(Strict):
         description="annotations and mentions as they were at a version or a time (ISO 8601, UTC "
         "unless it says so); see history.",
     )
+    unlocked: bool = Field(
+        False,
+        description="Let the query do all that DuckDB can with your rights: read and write files, "
+        "load extensions, reach the network. Without it, it reads the tables and nothing else.",
+    )
     format: Literal["table", "csv", "jsonl"] | None = Field(
         None, description="How rows are printed; if not given, table on a terminal, csv elsewhere."
     )

@@ -2,15 +2,21 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from deltalake import DeltaTable
 from rollout_backend import make_checkpoint
 
 from engine.checkpoints.load import load_checkpoint
+from engine.planning.settled import settled_pmids
+from engine.runs.cluster import connected
+from engine.tables.committer import Committer
+from engine.tables.store import Store
 from jobs.annotate import run as annotate
 from jobs.compare import run as compare
 from jobs.history import run as past
@@ -102,6 +108,23 @@ def test_replay_does_again_what_failed_and_history_says_so(table: Path, folder: 
         query = "SELECT status, count(*) FROM annotations GROUP BY 1 ORDER BY 1"
         found = sql(SqlConfig(query=query, source=str(table), as_of=as_of))
         assert list(found.rows) == statuses
+
+
+def test_a_row_that_is_deleted_while_the_cluster_starts_is_left_out(
+    table: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def slowly(verbose: bool) -> Iterator[None]:
+        committer = Committer(Store(str(table)).load(), None, settled_pmids)
+        committer.finish(gone=np.array([3]))
+        with connected(verbose):
+            yield
+
+    (folder / "once").touch()
+    monkeypatch.setattr("jobs.replay.connected", slowly)
+    result = replay(table)
+    assert (result.found, result.run.annotated, result.exit_code(0.0)) == (1, 1, 0)
+    assert {i: r["status"] for i, r in rows(table).items()} == {1: "ok", 2: "ok", 4: "ok"}
 
 
 def test_without_texts_replay_says_what_to_do(tmp_path: Path, write_jsonl: Writer) -> None:

@@ -1,9 +1,12 @@
 """A citation for the terminal."""
 
+import re
 from typing import Any
 
+import pytest
 from rich.console import Console
 
+from engine.views.terminal import printable
 from jobs.show import render
 
 TEXT = "mRNA of Top2b in cancer"
@@ -51,3 +54,18 @@ def test_a_row_without_its_text_lists_its_mentions() -> None:
 def test_a_failed_citation_says_why() -> None:
     out = shown([], status="failed", error="generate: ValueError: no")
     assert "status failed: generate: ValueError: no" in out
+
+
+@pytest.mark.parametrize("colour", [True, False])
+def test_nothing_that_is_stored_is_obeyed_and_spans_stay(colour: bool) -> None:
+    text = "\x1b[2Jof \u202eTop2b\x9b31m in \x07cancer"
+    start = text.index("Top2b")
+    gene = {"start": start, "end": start + 5, "text": "Top2b", "entity_type": "ge\x1bne"}
+    out = shown([gene], colour, text=text, journal="J\x1b]0;x\x07", doi="10.1/\r", status="failed",
+                error="x\x1b[1m")  # fmt: skip
+    own = re.sub(r"\x1b\[[0-9;]*m", "", out) if colour else out
+    assert printable(own) == own
+    assert ("\ufffd[2Jof \ufffdTop2b\ufffd31m in \ufffdcancer" in own) == colour
+    assert ("of \ufffd[Top2b ge\ufffdne]\ufffd31m" in own) != colour
+    bare = shown([gene | {"text": "a\x1bb"}], colour, text=None)
+    assert "a\ufffdb" in bare

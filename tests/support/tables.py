@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
+from deltalake import CommitProperties
 
 from engine.tables.layout.files import NO_PMIDS
 from engine.tables.layout.rewrite import Rewrite
@@ -25,14 +26,21 @@ def rows(pmids: Any, text: str = "x", **values: Any) -> pa.Table:
     return pa.Table.from_pylist(made, schema=ANNOTATIONS_SCHEMA)
 
 
-def put(store: Store, done: Rewrite) -> None:
+def put(store: Store, done: Rewrite, run_id: str | None = None, new: int = 0) -> None:
+    """Take over files; ``run_id`` and how many rows are ``new`` stand in the log, as a run's do."""
     table = store.load()
-    table.create_write_transaction(done.actions(True), mode="append", schema=table.schema())
+    notes = {"pubmark.run_id": run_id, "pubmark.new": str(new)} if run_id else None
+    table.create_write_transaction(
+        done.actions(True), mode="append", schema=table.schema(),
+        commit_properties=CommitProperties(custom_metadata=notes),
+    )  # fmt: skip
 
 
-def fill(store: Store, *parts: Any) -> None:
+def fill(store: Store, *parts: Any, run_id: str | None = None) -> None:
+    """Append rows of some PMIDs, each part in a commit of its own."""
     for pmids in parts:
-        put(store, Rewrite(write_rows(store.load(), rows(sorted(pmids))), [], NO_PMIDS))
+        made = write_rows(store.load(), rows(sorted(pmids)))
+        put(store, Rewrite(made, [], NO_PMIDS), run_id, len(pmids))
 
 
 def texts(store: Store) -> dict[int, str]:

@@ -16,22 +16,24 @@ from pyarrow.fs import FileSystem
 
 from engine.tables.layout.files import (
     ROWS_PER_GROUP,
-    STORED_SCHEMA,
     StoredFile,
     between,
     filesystem,
     read_pmids,
     read_rows,
     stored_files,
+    stored_schema,
 )
 from engine.tables.layout.rewrite import Rewrite
 from engine.tables.layout.writer import ROWS_PER_FILE, discard, file_count, write_rows
 
 _LOT_ROWS = 131_072
+"""Rows of small files that are held in memory at once, some 300 MB."""
 
 
 def loose_files(table: DeltaTable) -> int:
-    """How many files :func:`compact_once` would put together with others."""
+    """How many files are small, or overlap another in PMIDs: :func:`compact_once` would put them
+    together with others."""
     return len(_well_laid(stored_files(table))[1])
 
 
@@ -42,7 +44,7 @@ def compact_once(table: DeltaTable) -> Rewrite | None:
     PMID within its range. None if there is nothing to do. As memory is bounded, there may be more
     to do after it.
     """
-    fs = filesystem(table)
+    fs, schema = filesystem(table), stored_schema(table)
     lying, loose = _well_laid(stored_files(table))
     if not loose or (len(loose) == 1 and not any(_overlap(loose[0], f) for f in lying)):
         return None
@@ -53,8 +55,8 @@ def compact_once(table: DeltaTable) -> Rewrite | None:
     pmids = np.sort(np.concatenate([read_pmids(fs, f.path) for f in lot]))
     # Small files may reach from the oldest to the newest citation: each would be read again for
     # every file that is made, so their rows are held.
-    held = [read_rows(fs, f.path) for f in lot if f.rows <= ROWS_PER_GROUP]
-    in_memory = pa.concat_tables([STORED_SCHEMA.empty_table(), *held]).sort_by("pmid")
+    held = [read_rows(fs, f.path, schema) for f in lot if f.rows <= ROWS_PER_GROUP]
+    in_memory = pa.concat_tables([schema.empty_table(), *held]).sort_by("pmid")
     wide = [f for f in lot if f.rows > ROWS_PER_GROUP]
     added: list[AddAction] = []
     removed = list(lot)
@@ -65,9 +67,8 @@ def compact_once(table: DeltaTable) -> Rewrite | None:
             near = [
                 f for f in [*wide, *([base] if base else [])] if f.low <= high and low <= f.high
             ]
-            rows = pa.concat_tables(
-                [_range(in_memory, low, high), *(read_rows(fs, f.path, low, high) for f in near)]
-            )
+            wide_rows = (read_rows(fs, f.path, schema, low, high) for f in near)
+            rows = pa.concat_tables([_range(in_memory, low, high), *wide_rows])
             added += write_rows(table, rows.sort_by("pmid"))
     except BaseException:
         discard(table, added)
@@ -87,7 +88,8 @@ def _overlap(one: StoredFile, other: StoredFile) -> bool:
 
 
 def _well_laid(files: list[StoredFile]) -> tuple[list[StoredFile], list[StoredFile]]:
-    """Files that are large enough and follow one another, and the rest."""
+    """Split files (by lowest PMID) into those that are large enough and do not overlap, and the
+    rest."""
     lying: list[StoredFile] = []
     loose = []
     for file in files:
@@ -101,8 +103,11 @@ def _well_laid(files: list[StoredFile]) -> tuple[list[StoredFile], list[StoredFi
 def _ranges(
     fs: FileSystem, lying: list[StoredFile], pmids: np.ndarray
 ) -> Iterator[tuple[StoredFile | None, int, int]]:
-    """The files to be made so that ``pmids`` find their place: from which PMID to which, and the
-    file that lies there already. What falls between two files and is enough makes its own."""
+    """The files to be made so that ``pmids`` (sorted) find their place among the files that lie
+    well: for each its lowest and highest PMID, and the file that it replaces, if there is one.
+
+    PMIDs that fall between two files make files of their own if they are enough for that.
+    """
     slots = np.clip(np.searchsorted([f.low for f in lying], pmids, "right") - 1, 0, None)
     for slot in np.unique(slots):
         falling = pmids[slots == slot]

@@ -7,11 +7,15 @@ Rows lie by PMID: a file is sorted, says its lowest and highest PMID, and has fe
 reach into its range. So what touches recent PMIDs makes anew only their files, and what touches
 PMIDs everywhere is one pass over the table, file by file, a batch of rows at a time.
 
+A column that another program has added travels with the rows that are not changed, and is null in
+rows that are written anew.
+
 Files are written here and not by delta-rs: its merge stores Arrow's view types in them, which plain
 ``pandas.read_parquet`` does not read, and sorts nothing.
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +28,7 @@ from pyarrow.dataset import dataset
 from pyarrow.fs import FileSystem, PyFileSystem, SubTreeFileSystem
 
 from schemas.annotations import ANNOTATIONS_SCHEMA
+from schemas.errors import JobError, reason
 
 ROWS_PER_GROUP = 16_384
 """Rows that are in memory at once while a file is made anew: some 40 MB."""
@@ -85,13 +90,19 @@ def touched(files: Iterable[StoredFile], pmids: np.ndarray) -> list[StoredFile]:
     return [f for f in files if len(between(pmids, f.low, f.high))]
 
 
-def as_stored(rows: pa.Table) -> pa.Table:
-    """``rows`` as STORED_SCHEMA; columns that an older version did not have are null."""
+def stored_schema(table: DeltaTable) -> pa.Schema:
+    """What rows of this table have: STORED_SCHEMA, then the columns that another program added."""
+    columns = pa.schema(table.schema().to_arrow())
+    return pa.schema([*STORED_SCHEMA, *(f for f in columns if f.name not in STORED_SCHEMA.names)])
+
+
+def as_stored(rows: pa.Table, schema: pa.Schema = STORED_SCHEMA) -> pa.Table:
+    """``rows`` as ``schema``; columns that they do not have are null."""
     columns = [
         rows[f.name].cast(f.type) if f.name in rows.column_names else pa.nulls(len(rows), f.type)
-        for f in STORED_SCHEMA
+        for f in schema
     ]
-    return pa.Table.from_arrays(columns, schema=STORED_SCHEMA)
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def with_pmids(pmids: np.ndarray) -> pc.Expression:
@@ -100,22 +111,48 @@ def with_pmids(pmids: np.ndarray) -> pc.Expression:
     return within & pc.field("pmid").isin(pa.array(pmids))
 
 
-def read_batches(fs: FileSystem, path: str) -> Iterator[pa.Table]:
-    """The rows of a file in order, ROWS_PER_GROUP at a time, as STORED_SCHEMA."""
+def read_batches(fs: FileSystem, path: str, schema: pa.Schema) -> Iterator[pa.Table]:
+    """The rows of a file in order, ROWS_PER_GROUP at a time, as ``schema``.
+
+    Raises:
+        JobError: if it has a column that does not fit the schema.
+    """
     with fs.open_input_file(path) as file:
         parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
         for batch in parquet.iter_batches(ROWS_PER_GROUP, use_threads=False):
-            yield as_stored(pa.Table.from_batches([batch]))
+            with _fitting(path):
+                rows = as_stored(pa.Table.from_batches([batch]), schema)
+            yield rows
 
 
 def read_rows(
-    fs: FileSystem, path: str, low: int | None = None, high: int | None = None
+    fs: FileSystem,
+    path: str,
+    schema: pa.Schema,
+    low: int | None = None,
+    high: int | None = None,
 ) -> pa.Table:
-    """The rows of a file, or those with a PMID from ``low`` to ``high``, as STORED_SCHEMA."""
+    """The rows of a file, or those with a PMID from ``low`` to ``high``, as ``schema``.
+
+    Raises:
+        JobError: if it has a column that does not fit the schema.
+    """
     condition = None
     if low is not None and high is not None:
         condition = (pc.field("pmid") >= low) & (pc.field("pmid") <= high)
-    return as_stored(dataset(path, format="parquet", filesystem=fs).to_table(filter=condition))
+    # With the schema, as Arrow does not take rows out of the view types that delta-rs writes.
+    data = dataset(path, schema=schema, format="parquet", filesystem=fs)
+    with _fitting(path):
+        return as_stored(data.to_table(filter=condition), schema)
+
+
+@contextmanager
+def _fitting(path: str) -> Iterator[None]:
+    """Another program may have given a file other types than it gave the table."""
+    try:
+        yield
+    except pa.ArrowException as e:
+        raise JobError(f"{path}: its columns are not of the table's types: {reason(e)}") from e
 
 
 def read_pmids(fs: FileSystem, path: str) -> np.ndarray:

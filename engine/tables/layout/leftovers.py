@@ -25,13 +25,23 @@ from pyarrow.fs import FileSelector, FileSystem, FileType
 
 _NAME = re.compile(r"part-(?:(?P<machine>[0-9a-f]{8})\.(?P<pid>\d+)\.(?P<born>\d+)-)?.*\.parquet")
 _UNSEEN_S = 24 * 3600
+"""Age from which a file of another machine's is a leftover: no commit takes a day."""
+
 _KNOWN_S = 6 * 24 * 3600
+"""Age up to which Delta is sure to know of a file that was part of the table: a week, less one
+day."""
 
 
 def new_name() -> str:
     """The name of a new file of this process."""
     pid = os.getpid()
     return f"part-{_machine()}.{pid}.{_born(pid) or 0}-{uuid.uuid4()}.zstd.parquet"
+
+
+def is_ours(path: str) -> bool:
+    """Whether pubmark wrote a file of a table, and not another program."""
+    name = _NAME.fullmatch(path.rpartition("/")[2])
+    return name is not None and name["machine"] is not None
 
 
 def remove_leftovers(folder: FileSystem, uri: str) -> int:

@@ -29,6 +29,7 @@ from engine.tables.layout.files import (
     read_batches,
     read_pmids,
     stored_files,
+    stored_schema,
     touched,
     with_pmids,
 )
@@ -36,9 +37,10 @@ from engine.tables.layout.writer import FileWriter, discard
 from schemas.annotations import METADATA_COLUMNS
 
 _THREADS = min(8, os.cpu_count() or 1)
-
+"""Files that are made anew at once; each holds a row group or two, some 80 MB."""
 
 _FEW = 64
+"""Rows. If no more of a row group change, the rows in between are passed on without a copy."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class Changes:
     """What is to change in rows that the table holds, by PMID; all PMIDs sorted.
 
     ``rows`` (ANNOTATIONS_SCHEMA) holds, among others, whole rows for ``replaced``; ``patches``, a
-    row for each PMID once, new METADATA_COLUMNS; ``gone`` are removed.
+    row for each PMID once, new METADATA_COLUMNS; ``gone`` are removed. A PMID that
+    stands in several of these is removed rather than replaced, and replaced rather than patched.
     """
 
     rows: Sequence[Dataset] = ()
@@ -87,14 +90,18 @@ class Rewrite:
 
 
 def rewrite(table: DeltaTable, changes: Changes) -> Rewrite:
-    """Write anew the files that hold what is to change, several at a time."""
-    fs = filesystem(table)
+    """Write anew the files that hold rows which are to change, several files at a time.
+
+    Files that hold none of them are left as they are. What is written counts only once a
+    transaction has taken it over; if something fails, it is deleted again.
+    """
+    fs, schema = filesystem(table), stored_schema(table)
     pmids = changes.pmids()
     files = touched(stored_files(table), pmids)
     made: list[tuple[StoredFile, list[AddAction], np.ndarray]] = []
     try:
         with ThreadPoolExecutor(_THREADS) as threads:
-            for result in threads.map(partial(_rewrite_file, fs, changes, pmids), files):
+            for result in threads.map(partial(_rewrite_file, fs, schema, changes, pmids), files):
                 made += result
     except BaseException:
         discard(table, [a for _, added, _ in made for a in added])
@@ -117,24 +124,26 @@ def latest_rows(rows: Sequence[Dataset], pmids: np.ndarray) -> pa.Table:
 
 
 def _rewrite_file(
-    fs: FileSystem, changes: Changes, pmids: np.ndarray, file: StoredFile
+    fs: FileSystem, schema: pa.Schema, changes: Changes, pmids: np.ndarray, file: StoredFile
 ) -> list[tuple[StoredFile, list[AddAction], np.ndarray]]:
-    """One file, without the rows that go and with those that come; nothing if none is in it."""
+    """Write one file anew: the file, the actions for the new one, and which PMIDs of those to
+    change it holds. Nothing is written, and the list is empty, if it holds none."""
     asked = between(pmids, file.low, file.high)
     found = np.intersect1d(read_pmids(fs, file.path), asked)
     if not len(found):
         return []
     replaced = np.intersect1d(found, changes.replaced)
-    rows = STORED_SCHEMA.empty_table()
+    rows = schema.empty_table()
     if len(replaced):
-        rows = latest_rows(changes.rows, replaced)
-    with FileWriter(fs) as writer:
-        for batch in read_batches(fs, file.path):
+        rows = as_stored(latest_rows(changes.rows, replaced), schema)
+    with FileWriter(fs, schema) as writer:
+        for batch in read_batches(fs, file.path, schema):
             writer.write(_change(batch, rows, changes))
     return [(file, writer.action(), found)]
 
 
 def _change(batch: pa.Table, rows: pa.Table, changes: Changes) -> pa.Table:
+    """A row group with the changes applied; ``rows`` (by PMID) are the new rows for this file."""
     pmids = batch["pmid"].to_numpy()
     new = rows["pmid"].to_numpy()
     gone = _among(pmids, changes.gone)
@@ -160,6 +169,7 @@ def _change(batch: pa.Table, rows: pa.Table, changes: Changes) -> pa.Table:
 
 
 def _patch(rows: pa.Table, patches: pa.Table) -> pa.Table:
+    """``rows`` with the METADATA_COLUMNS of their patches; each of them has one."""
     places = np.searchsorted(patches["pmid"].to_numpy(), rows["pmid"].to_numpy())
     taken = patches.take(places)
     for name in METADATA_COLUMNS:

@@ -19,19 +19,18 @@ from deltalake import DeltaTable
 from deltalake.transaction import AddAction
 from pyarrow.fs import FileSystem
 
-from engine.tables.layout.files import ROWS_PER_GROUP, STORED_SCHEMA, as_stored, filesystem
+from engine.tables.layout.files import ROWS_PER_GROUP, as_stored, filesystem, stored_schema
 from engine.tables.layout.leftovers import new_name
 
 ROWS_PER_FILE = 65_536
 """Some 55 MB: 40 million citations are about 600 files."""
 
-
-# Of zstd: a core reads and writes 82,000 rows/s, of 702 bytes; at level 3 74,000, of 677; at 1
-# 89,000, of 842.
+# Of zstd: a core reads and writes 82,000 rows/s, of 702 bytes each; at level 3 74,000, of 677; at
+# level 1 89,000, of 842.
 _LEVEL = 2
 
-
-# The others are all different, or nearly: looking for repetitions takes a third of the time.
+# Columns with a dictionary. The values of the others are all different, or nearly: to look for
+# repetitions in them takes a third of the time.
 _REPETITIVE = [
     "version", "mentions.list.element.text", "mentions.list.element.entity_type",
     "mentions.list.element.grade", "mentions.list.element.identifier", "status", "error",
@@ -40,21 +39,24 @@ _REPETITIVE = [
 ]  # fmt: skip
 
 
+# Columns whose lowest and highest value a row group states: those that queries filter by.
 _BOUNDED = ["pmid", "status", "annotator", "run_id", "annotated_at", "source", "pub_year",
             "journal", "language"]  # fmt: skip
 
+_GROUP_BYTES = 16 << 20
 
+# The same of a companion table, for the table's log.
 _BOUNDED_SMALL = ("pmid", "annotator", "run_id", "name")
 
 
 def write_rows(table: DeltaTable, rows: pa.Table) -> list[AddAction]:
-    """Write new files of ``rows`` (ANNOTATIONS_SCHEMA, by PMID)."""
-    fs = filesystem(table)
+    """Write new files of ``rows`` (ANNOTATIONS_SCHEMA or the table's own, by PMID)."""
+    fs, schema = filesystem(table), stored_schema(table)
     added: list[AddAction] = []
     try:
         borders = np.linspace(0, len(rows), file_count(len(rows)) + 1).astype(int)
         for start, end in pairwise(borders):
-            with FileWriter(fs) as writer:
+            with FileWriter(fs, schema) as writer:
                 writer.write(rows.slice(start, end - start))
             added += writer.action()
     except BaseException:
@@ -71,7 +73,7 @@ def write_small(table: DeltaTable, rows: pa.Table) -> AddAction:
     fs, path = filesystem(table), new_name()
     try:
         with fs.open_output_stream(path) as stream:
-            pq.write_table(rows, stream, compression="zstd")
+            pq.write_table(rows, stream, compression="zstd", row_group_size=_group_rows(rows))
     except BaseException:
         with suppress(OSError):
             fs.delete_file(path)
@@ -87,6 +89,11 @@ def write_small(table: DeltaTable, rows: pa.Table) -> AddAction:
     return AddAction(path, size, {}, int(time.time() * 1000), True, json.dumps(stats))
 
 
+def _group_rows(rows: pa.Table) -> int:
+    """How many rows make a row group of at most some 16 MB: a reader holds one at a time."""
+    return max(1, round(_GROUP_BYTES / max(rows.nbytes, 1) * len(rows)))
+
+
 def discard(table: DeltaTable, added: Sequence[AddAction]) -> None:
     """Delete files that no transaction took over."""
     fs = filesystem(table)
@@ -96,26 +103,27 @@ def discard(table: DeltaTable, added: Sequence[AddAction]) -> None:
 
 
 class FileWriter:
-    """One new file. Its action is there once it is closed; a file without rows is deleted."""
+    """One new file of ``schema``. Its action is there once it is closed; a file without rows is
+    deleted."""
 
-    def __init__(self, fs: FileSystem):
-        self._fs, self._path = fs, new_name()
+    def __init__(self, fs: FileSystem, schema: pa.Schema):
+        self._fs, self._path, self._schema = fs, new_name(), schema
         self._rows = 0
         self._bounds: dict[str, list[Any]] = {}
 
     def __enter__(self) -> "FileWriter":
         self._stream = self._fs.open_output_stream(self._path)
         self._parquet = pq.ParquetWriter(
-            self._stream, STORED_SCHEMA, compression="zstd", compression_level=_LEVEL,
+            self._stream, self._schema, compression="zstd", compression_level=_LEVEL,
             use_dictionary=_REPETITIVE, write_statistics=_BOUNDED,
         )  # fmt: skip
         return self
 
     def write(self, rows: pa.Table) -> None:
-        """Add rows (ANNOTATIONS_SCHEMA, by PMID)."""
+        """Add rows (ANNOTATIONS_SCHEMA or the file's own, by PMID)."""
         if not len(rows):
             return
-        stored = as_stored(rows)
+        stored = as_stored(rows, self._schema)
         self._parquet.write_table(stored, row_group_size=ROWS_PER_GROUP)
         self._rows += len(stored)
         for name in ("pmid", "annotator"):

@@ -59,9 +59,8 @@ def prepare_examples(
         return table.filter(pc.is_in(table["split"], pa.array(splits)))
 
     paths = _parquet(sources)
-    rows = ray.data.read_parquet(paths, columns=EXAMPLES_SCHEMA.names).map_batches(
-        keep, batch_format="pyarrow", batch_size=None
-    )
+    examples = ray.data.read_parquet(paths).select_columns(EXAMPLES_SCHEMA.names)
+    rows = examples.map_batches(keep, batch_format="pyarrow", batch_size=None)
     key = ("corpus", "document", "part", "form")
     return _prepare(rows, key, held_out, folder, seed, f"example of split {' or '.join(splits)}")
 

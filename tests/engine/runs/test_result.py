@@ -1,8 +1,16 @@
-"""What a run's counts mean for its exit code."""
+"""What a run's counts mean for its exit code, and what becomes of what made it fail."""
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import duckdb
 import pytest
 
-from engine.runs.result import RunResult, too_many_failed
+from engine.runs.interrupts import Interrupts
+from engine.runs.result import Run, RunResult, too_many_failed
+from engine.tables.store import Store
+from schemas.errors import JobError
 
 
 @pytest.mark.parametrize(
@@ -33,3 +41,12 @@ def test_exit_codes(counts: dict[str, int], strict: bool, max_failed: float, cod
     for name, value in counts.items():
         setattr(result, name, value)
     assert result.exit_code(strict, max_failed) == code
+
+
+def test_duckdb_that_runs_out_of_memory_is_a_failed_run(tmp_path: Path) -> None:
+    nothing: Any = SimpleNamespace()  # what a run is of is not asked for
+    run = Run(nothing, nothing, Store(str(tmp_path / "t")), Interrupts())
+    db = duckdb.connect(config={"memory_limit": "3MB", "temp_directory": ""})
+    with pytest.raises(JobError, match=r"run .*: Out of Memory Error"), run.recorded(lambda: None):
+        db.execute("CREATE TABLE t AS SELECT repeat('x', 100) || i FROM range(1000000) r(i)")
+    assert run.result.outcome == "failed"

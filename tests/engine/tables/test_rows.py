@@ -1,11 +1,14 @@
 """Rows that the table holds, found and read again."""
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 from small_files import make_small
 from tables import fill, put, rows
 
-from engine.planning.settled import changed
+from engine.planning.settled import changed, settled_pmids
+from engine.tables.committer import Committer
 from engine.tables.layout.files import NO_PMIDS, stored_files
 from engine.tables.layout.rewrite import Rewrite
 from engine.tables.layout.writer import write_rows
@@ -106,3 +109,21 @@ def test_sql_filters_by_columns_that_files_state_no_bounds_of(store: Store) -> N
     add(store, range(5, 7), status="failed")
     query = "SELECT pmid FROM annotations WHERE status = 'failed' AND pmid < 6"
     assert open_views(store.root).execute(query).fetchall() == [(5,)]
+
+
+def test_rows_that_delta_rs_has_updated_are_found_and_read(store: Store) -> None:
+    fill(store, range(1, 6))
+    add(store, range(6, 9), annotator="b", status="ok")
+    DeltaTable(store.uri("annotations")).update(updates={"journal": "'J'"})
+    table = store.load()
+    kinds = {str(pq.read_schema(uri).field("text").type) for uri in table.file_uris()}
+    assert kinds == {"string_view"}, "delta-rs writes plain types now: this test is of no use"
+    assert count_annotators(table) == {"a": 5, "b": 3}
+    assert list(stale(table, "b", 9).pmids) == [1, 2, 3, 4, 5]
+    assert list(with_status(table, ["ok"]).pmids) == [6, 7, 8]
+    assert sample(table, "b", 9, 1)["journal"].to_pylist() == ["J"] * 3
+    read = [p for f in stored_files(table)
+            for p in read_stored(table.table_uri, f.path, np.array([2, 7]), 9)]  # fmt: skip
+    assert sorted(t for p in read for t in p["text"].to_pylist()) == ["x 2", "x 7"]
+    committer = Committer(store.load(), None, settled_pmids)
+    assert committer.remove_annotators(["b"]) == 3

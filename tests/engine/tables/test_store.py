@@ -161,12 +161,6 @@ def test_a_process_that_reads_and_ends_does_not_abort(store: Store) -> None:
         assert done.returncode == 0
 
 
-@pytest.mark.parametrize("name", ["a%20b", "a[1]"])
-def test_a_name_that_delta_does_not_take_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="expected another name"):
-        Store(str(tmp_path / name)).check()
-
-
 def test_a_scheme_that_is_unknown_is_refused() -> None:
     with pytest.raises(UsageError, match="gopher://host/t"):
         Store("gopher://host/t").check()
