@@ -68,7 +68,7 @@ class EngineOptions(Strict):
     )
     context_tokens: int | None = Field(
         None,
-        ge=16,
+        ge=1,
         description="Tokens of prompt and completion together that an engine reserves memory for; "
         "if not given, as many as the task's longest prompt and its completion have.",
     )

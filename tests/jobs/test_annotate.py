@@ -1,5 +1,6 @@
 """The whole road with a deterministic backend: what is read, settled, replaced and committed."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
+from engine.runs import pipeline
 from engine.steps.align import align_mentions
 from engine.tables.store import Store
 from jobs.annotate import RunResult, run
@@ -17,6 +19,7 @@ from schemas.annotations import ANNOTATIONS_SCHEMA, RUNS_SCHEMA
 from schemas.configs.annotate import AnnotateConfig
 from schemas.errors import JobError, UsageError
 
+ROOT = Path(__file__).parents[2]
 FAKE = "fake_backend:FakeBackend"
 Writer = Callable[..., str]
 
@@ -204,6 +207,59 @@ def test_a_citation_that_ends_every_engine_fails_and_the_others_do_not(
         assert found[pmid]["status"] == "failed"
         assert "lost each of 2 times that it had no other citation" in found[pmid]["error"]
     assert (result.failed, result.exit_code(strict=False, max_failed=0)) == (2, 3)
+
+
+def test_an_engine_that_fits_nowhere_leaves_the_target_alone(
+    tmp_path: Path, write_jsonl: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As on a cluster with GPUs, of which this one has none.
+    monkeypatch.setattr("engine.runs.pipeline.pool_resources", lambda *_: (1.0, 2.0, 1))
+    source = write_jsonl([ASPIRIN])
+    with pytest.raises(
+        UsageError, match=r"asks for 1 CPU and 2 GPUs .* none of the cluster: 1 node"
+    ):
+        annotate(source, tmp_path / "t", tensor_parallel_size=2)
+    assert not (tmp_path / "t").exists()
+    monkeypatch.undo()
+    annotate(source, tmp_path / "t")
+    # With nothing to annotate no engine is needed.
+    monkeypatch.setattr("engine.runs.pipeline.pool_resources", lambda *_: (1.0, 2.0, 1))
+    assert annotate(source, tmp_path / "t", tensor_parallel_size=2).settled == 1
+
+
+def test_a_context_that_is_too_small_or_too_large_is_refused(
+    tmp_path: Path, write_jsonl: Writer
+) -> None:
+    source = write_jsonl([ASPIRIN])
+    with pytest.raises(UsageError, match=r"context_tokens 100: the task's longest prompt .* 612"):
+        annotate(source, tmp_path / "t", context_tokens=100)
+    with pytest.raises(UsageError, match="nano has a context of 1024 tokens"):
+        annotate(source, tmp_path / "t", context_tokens=2048)
+    assert not (tmp_path / "t").exists()
+
+
+def test_another_checkpoint_in_its_place_ends_the_run_before_a_row_is_stored(
+    tmp_path: Path, write_jsonl: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tuned"
+    shutil.copytree(ROOT / "checkpoints/nano", path)
+    planned = pipeline.annotate
+
+    def swapped(*given: Any) -> Any:
+        weights = path / "model.safetensors"
+        content = bytearray(weights.read_bytes())
+        content[-1000] ^= 255
+        weights.write_bytes(content)
+        return planned(*given)
+
+    monkeypatch.setattr(pipeline, "annotate", swapped)
+    source = write_jsonl([ASPIRIN])
+    with pytest.raises(JobError, match=r"^run \S+: checkpoint .*tuned on .* \(weights: found"):
+        annotate(source, tmp_path / "t", checkpoint=str(path))
+    assert rows(tmp_path / "t") == {}
+    monkeypatch.undo()
+    again = annotate(source, tmp_path / "t", checkpoint=str(path))
+    assert (again.annotated, rows(tmp_path / "t")[1]["status"]) == (1, "ok")
 
 
 def test_commits_are_made_while_the_run_goes_on(tmp_path: Path, write_jsonl: Writer) -> None:
