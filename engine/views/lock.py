@@ -12,6 +12,7 @@ DuckDB gives a query every right of the process unless it is told otherwise. `Se
 import shutil
 import tempfile
 import weakref
+from contextlib import suppress
 
 import duckdb
 
@@ -37,9 +38,11 @@ def connect() -> duckdb.DuckDBPyConnection:
     and secrets that lie in the user's home.
 
     What does not fit into memory goes to a folder of its own within TMPDIR, which is deleted with
-    the connection.
+    the connection. Where no folder can be made, all has to fit.
     """
-    folder = tempfile.mkdtemp(prefix="pubmark-sql-")
+    folder = ""
+    with suppress(OSError):
+        folder = tempfile.mkdtemp(prefix="pubmark-sql-")
     db = duckdb.connect(
         config={
             "temp_directory": folder,
@@ -47,7 +50,8 @@ def connect() -> duckdb.DuckDBPyConnection:
             "allow_persistent_secrets": "false",
         }
     )
-    weakref.finalize(db, shutil.rmtree, folder, ignore_errors=True)
+    if folder:
+        weakref.finalize(db, shutil.rmtree, folder, ignore_errors=True)
     db.execute("SET python_enable_replacements = false")
     return db
 

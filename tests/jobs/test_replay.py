@@ -16,6 +16,7 @@ from engine.checkpoints.load import load_checkpoint
 from engine.planning.settled import settled_pmids
 from engine.runs.cluster import connected
 from engine.tables.committer import Committer
+from engine.tables.layout.files import NO_PMIDS
 from engine.tables.store import Store
 from jobs.annotate import run as annotate
 from jobs.compare import run as compare

@@ -48,8 +48,8 @@ class Changes:
     """What is to change in rows that the table holds, by PMID; all PMIDs sorted.
 
     ``rows`` (ANNOTATIONS_SCHEMA) holds, among others, whole rows for ``replaced``; ``patches``, a
-    row for each PMID once, new METADATA_COLUMNS; ``gone`` are removed. A PMID that
-    stands in several of these is removed rather than replaced, and replaced rather than patched.
+    row for each PMID once, new METADATA_COLUMNS; ``gone`` are removed. A PMID that stands in more
+    than one of these is removed rather than replaced, and replaced rather than patched.
     """
 
     rows: Sequence[Dataset] = ()

@@ -206,6 +206,18 @@ def test_what_does_not_fit_into_memory_goes_to_a_folder_of_its_own() -> None:
     assert not folder.exists()
 
 
+def test_where_no_folder_can_be_made_a_query_still_runs(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(store, [1])
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    db = open_views(store.root)
+    lock.execute(db, "SELECT count(*) FROM annotations")
+    assert db.fetchone() == (1,)
+    with pytest.raises(UsageError):
+        lock.execute(db, f"FROM read_text('{__file__}')")
+
+
 def test_without_such_a_folder_memory_runs_out() -> None:
     """The query of the test above does need it."""
     db = duckdb.connect(config={"temp_directory": "", "memory_limit": "60MB", "threads": "1"})
