@@ -20,7 +20,7 @@ KEY_COLUMNS = ("pmid", "text_digest", "annotator", "status", "metadata_digest", 
 annotator, with what outcome, from which file."""
 
 _MANY = 100_000
-"""PMIDs. The keys of more than so many are read a batch at a time."""
+"""PMIDs. The rows of more than so many are looked for batch by batch, see :func:`_read_many`."""
 
 
 def read_keys(

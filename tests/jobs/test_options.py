@@ -101,7 +101,8 @@ def value_of(info: FieldInfo) -> Any:
     if "bool" in text:
         return not info.default
     if "int" in text:
-        return 3 if info.default != 3 else 4
+        least = max((getattr(m, "ge", 0) for m in info.metadata), default=0)
+        return max(least, 3 if info.default != 3 else 4)
     return 0.5 if "float" in text else "x"
 
 
