@@ -116,7 +116,7 @@ def test_a_row_that_is_deleted_while_the_cluster_starts_is_left_out(
 ) -> None:
     @contextmanager
     def slowly(verbose: bool) -> Iterator[None]:
-        committer = Committer(Store(str(table)).load(), None, settled_pmids)
+        committer = Committer(Store(str(table)).load(), NO_PMIDS, settled_pmids)
         committer.finish(gone=np.array([3]))
         with connected(verbose):
             yield
