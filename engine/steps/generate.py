@@ -16,7 +16,7 @@ import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, NoReturn
 
 import pyarrow as pa
@@ -262,7 +262,8 @@ def _die(reason: str, losses: Losses) -> NoReturn:
     actor's batches to its replacement.
     """
     logger.error("engine given up: %s", reason)
-    losses.say(reason)
+    with suppress(Exception):  # nothing may keep it from ending
+        losses.say(reason)
     os._exit(1)
 
 

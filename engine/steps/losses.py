@@ -13,8 +13,8 @@ import contextlib
 import json
 import logging
 import os
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 
 from ray.experimental import internal_kv
@@ -70,7 +70,7 @@ class Losses:
     def __init__(self, pool: str | None = None) -> None:
         self._pool = pool if pool and internal_kv._internal_kv_initialized() else None
         self._key = f"{pool}/{get_runtime_context().get_actor_id()}" if self._pool else ""
-        self._lock = threading.Lock()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="losses")
         self._entry = _Entry()
 
     def start(self) -> None:
@@ -99,7 +99,7 @@ class Losses:
             self._entry = entry
         self._entry.node = os.uname().nodename
         self._entry.seen, self._entry.reason = finished, ""
-        self._write()
+        self._write(wait=True)
 
     def take(self, batch: str) -> int:
         """Note that a batch is in hand; how often the engine was lost with it before."""
@@ -122,7 +122,7 @@ class Losses:
         """Within the block the engine has this citation and no other; it counts as finished
         afterwards."""
         self._entry.now = citation
-        self._write()
+        self._write(wait=True)
         yield
         self._entry.now = ""
         self._entry.alone.pop(citation, None)
@@ -132,21 +132,25 @@ class Losses:
     def say(self, reason: str) -> None:
         """Note why the engine is about to be lost."""
         self._entry.reason = reason
-        self._write()
+        self._write(wait=True)
 
-    def _write(self) -> None:
+    def _write(self, wait: bool = False) -> None:
+        """Store the entry: by a thread, since a batch must not wait for the head; or ``wait``."""
         if self._pool is None:
             return
-        # Called by the thread that watches the engine too. If the head does not answer, the engine
-        # goes on: the memory is only for when it is lost.
-        if self._lock.acquire(timeout=2):
-            try:
-                value = json.dumps(asdict(self._entry))
-                internal_kv._internal_kv_put(self._key, value, namespace=_NAMESPACE)
-            except Exception as e:
-                logger.warning("what an engine has in hand cannot be noted: %s", e)
-            finally:
-                self._lock.release()
+        value = json.dumps(asdict(self._entry))
+        done = self._writer.submit(_put, self._key, value)
+        if wait:
+            # If the head does not answer, the engine goes on: the memory is for when it is lost.
+            with contextlib.suppress(TimeoutError):
+                done.result(timeout=5)
+
+
+def _put(key: str, value: str) -> None:
+    try:
+        internal_kv._internal_kv_put(key, value, namespace=_NAMESPACE)
+    except Exception as e:
+        logger.warning("what an engine has in hand cannot be noted: %s", e)
 
 
 class Watcher:

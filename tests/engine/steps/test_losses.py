@@ -18,9 +18,15 @@ def pool() -> Iterator[str]:
     Watcher(name).forget()
 
 
+LIVES: list[Losses] = []
+
+
 def start(pool: str | None) -> Losses:
-    """The engine starts, for the first time or after it was lost."""
+    """The engine starts, for the first time or after it was lost with all that it had noted."""
+    while LIVES:
+        LIVES.pop()._writer.shutdown()
     losses = Losses(pool)
+    LIVES.append(losses)
     losses.start()
     return losses
 
@@ -29,7 +35,7 @@ def test_losses_with_nothing_finished_are_bounded(pool: str) -> None:
     for _ in range(MAX_LOSSES + 1):
         losses = start(pool)
         losses.take("7 to 9")
-    losses.say("no memory")
+        losses.say("no memory")
     with pytest.raises(
         EngineLost, match=r"lost 4 times in a row .*: no memory; it had PMID 7 to 9"
     ):
