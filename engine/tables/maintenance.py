@@ -46,36 +46,35 @@ def compact(store: Store, run_id: str) -> tuple[int, int]:
     except (DeltaError, OSError) as e:
         raise JobError(f"{transactions.uri}: commit failed: {reason(e)}") from e
     for name in _GATHERED:
-        if store.has(name) and (files := gather(store, name)):
+        if files := gather(store, name):
             logger.info("put %d files of the table %s together", files, name)
     return removed, added
 
 
 def gather(store: Store, name: str) -> int:
-    """Put the small files of a companion table together; gives how many there were.
+    """Put the small files of a companion table together, if it is there; gives how many there were.
 
     Raises:
         JobError: if other writers were faster twenty times, or the write failed.
     """
-    gathered = 0
+    gathered = tries = 0
     with store.writing(name):
-        for _ in range(MAX_TRIES):
-            table = store.load(name)
-            if (done := gather_once(table)) is None:
-                return gathered
+        while (table := store.find(name)) is not None and (done := gather_once(table)) is not None:
             try:
                 table.create_write_transaction(
                     done.actions(data_change=False), mode="append", schema=table.schema(),
                     commit_properties=CommitProperties(max_commit_retries=0),
                 )  # fmt: skip
-            except CommitFailedError:
+            except CommitFailedError as e:
                 # Another writer was faster, or the commit was made and only the answer was lost.
                 present = {f.path for f in stored_files(store.load(name))}
                 if not {a.path for a in done.added} <= present:
                     discard(table, done.added)
+                    if (tries := tries + 1) == MAX_TRIES:
+                        raise JobError(f"{store.uri(name)}: commit failed: {reason(e)}") from e
                     continue
             gathered += len(done.removed)
-    raise JobError(f"{store.uri(name)}: other writers were faster {MAX_TRIES} times in a row")
+    return gathered
 
 
 def vacuum(store: Store, retention_hours: int, dry_run: bool = False) -> dict[str, int]:

@@ -43,12 +43,12 @@ def open_views(
     """
     store = Store(root)
     db = connect()
-    later = [n for n in ("files", "failures", "rollouts") if store.has(n)]
-    for name in (*TABLES, *later):
-        if name != "annotations" and not store.has(name):  # a companion that is missing is empty
-            db.register(name, TABLES[name].empty_table())
+    for name in (*TABLES, "files", "failures", "rollouts"):
+        table = store.load() if name == "annotations" else store.find(name)
+        if table is None:
+            if name in TABLES:  # a companion that is missing is empty
+                db.register(name, TABLES[name].empty_table())
             continue
-        table = store.load(name)
         if name == "annotations" and as_of is not None:
             go_back(table, as_of)
         db.register(name, open_dataset(table))
