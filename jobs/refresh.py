@@ -7,6 +7,7 @@ engine/refresh/turn.py.
 
 import logging
 import time
+from functools import partial
 
 from engine.backends import BACKENDS, backend_class
 from engine.refresh.lock import Held, turn
@@ -37,8 +38,8 @@ def run(
     result = RefreshResult(new_run_id())
     store, candidate = _check(config)
     try:
-        with turn(store.root, result.run_id):
-            Turn(config, store, candidate, result, reporter or Reporter(), verbose).take()
+        lock = partial(turn, store.root, result.run_id)
+        Turn(config, store, candidate, result, reporter or Reporter(), verbose, lock).take()
     except Held as e:
         result.outcome, result.holder = "held", e.holder
     except KeyboardInterrupt:

@@ -10,6 +10,8 @@ turns there is not.
 
 import logging
 from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -113,7 +115,8 @@ class RefreshResult:
 
 class Turn:
     """One turn over the tables of ``store``, whose rows are to be of ``candidate``. ``result`` is
-    filled as the turn proceeds, so that it holds what was done also if the turn is interrupted."""
+    filled as the turn proceeds, so that it holds what was done also if the turn is interrupted.
+    ``lock`` keeps other turns away within a block, and raises if there is one."""
 
     def __init__(
         self,
@@ -123,9 +126,14 @@ class Turn:
         result: RefreshResult,
         reporter: Reporter,
         verbose: bool,
+        lock: Callable[[], AbstractContextManager[None]] = nullcontext,
     ):
         self._config, self._store, self._candidate = config, store, candidate
         self._result, self._reporter, self._verbose = result, reporter, verbose
+        self._lock = lock
+        # To take and free the lock of an object store is some 50 requests, and a turn with nothing
+        # to do makes 80 others. A mirror may have something to fetch, so there it is taken first.
+        self._looks_first = "://" in config.to and config.mirror is None
 
     def take(self) -> None:
         """Do everything that is due.
@@ -134,17 +142,38 @@ class Turn:
             KeyboardInterrupt: if the turn was interrupted; what was finished is committed.
             JobError: if the engines or the table failed.
         """
+        problems = self._result.problems
+        if self._looks_first:
+            before = len(problems)
+            if not self._look(None):
+                self._measure()
+                return
+            del problems[before:]  # what is still so is told again
+        with self._lock():
+            self._look(self._fetch())
+            self._work()
+            self._measure()
+
+    def _look(self, baseline: tuple[int, int] | None) -> bool:
+        """See what is due, without writing anything; gives whether something is."""
         store, result = self._store, self._result
-        baseline = self._fetch()
-        table = store.find()
-        shards, baseline_files = self._new_shards(Ledger(store, table), baseline)
-        result.files = len(shards)
+        table = self._table = store.find()
+        self._shards, self._baseline_files = self._new_shards(Ledger(store, table), baseline)
+        result.files = len(self._shards)
         self._counts = count_annotators(table) if table else Counter[str]()
         self._current = current_annotator(store, self._counts)
         self._gate = Gate(self._config.gate, store, self._candidate, self._current)
         self._note_refusal()
-        if shards or self._gate.is_open or self._has_stale_rows():
-            result.outcome = "done"
+        return self._needs_engines() or (table is not None and self._is_loose(table))
+
+    def _needs_engines(self) -> bool:
+        return bool(self._shards) or self._gate.is_open or self._has_stale_rows()
+
+    def _work(self) -> None:
+        """Do what was seen to be due."""
+        store = self._store
+        if self._needs_engines():
+            self._result.outcome = "done"
             # Only now: Ray takes seconds to load and to start.
             from engine.runs.cluster import connected
             from engine.runs.interrupts import Interrupts
@@ -152,16 +181,19 @@ class Turn:
             with connected(self._verbose), Interrupts() as interrupts:
                 if self._gate.is_open:
                     self._ask_gate()
-                if shards:
-                    self._annotate(shards, baseline_files, interrupts)
+                if self._shards:
+                    self._annotate(self._shards, self._baseline_files, interrupts)
                 if self._has_stale_rows():
                     self._reannotate(interrupts)
-            table = store.find()
-        if table and self._tidy(table):
-            table = store.load()
+            self._table = store.find()
+        if self._table and self._tidy(self._table):
+            self._table = store.load()
+
+    def _measure(self) -> None:
+        """Note how far the table has come with its annotator."""
         target = self._current if self._gate.refusal else self._candidate.fingerprint
-        if table and target is not None:
-            result.progress = progress(table, target)
+        if self._table and target is not None:
+            self._result.progress = progress(self._table, target)
 
     def _fetch(self) -> tuple[int, int] | None:
         """Fetch NLM's new files; gives the year of the baseline and its number of files if the
@@ -308,9 +340,13 @@ class Turn:
         """If enough files are small or overlap: compact the table, then delete the files that left
         it so long ago that no reader can still be reading them. Gives whether that was done."""
         config, store, result = self._config, self._store, self._result
-        if loose_files(table) < config.compact_files:
+        if not self._is_loose(table):
             return False
         result.outcome = "done"
         result.compacted, _ = compact(store, result.run_id)
         result.vacuumed += sum(vacuum(store, config.retention_hours).values())
         return True
+
+    def _is_loose(self, table: DeltaTable) -> bool:
+        """Whether enough files are small or overlap."""
+        return loose_files(table) >= self._config.compact_files

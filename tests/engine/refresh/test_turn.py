@@ -1,5 +1,7 @@
 """A turn's parts that need no engine."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,28 @@ def test_the_keys_of_the_json() -> None:
         "partial", "failed", "remade", "gate", "rollout", "compacted", "vacuumed", "problems",
         "seconds",
     ]  # fmt: skip
+
+
+def test_of_an_object_store_the_lock_is_taken_only_if_something_is_due(
+    turn: Turn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, worked = [], []
+
+    @contextmanager
+    def lock() -> Iterator[None]:
+        taken.append(len(turn._result.problems))
+        files(tmp_path, "pubmed26n0002.xml")  # another turn's while this one waited
+        yield
+
+    monkeypatch.setattr(turn, "_lock", lock)
+    monkeypatch.setattr(turn, "_work", lambda: worked.append([s.name for s in turn._shards]))
+    assert not turn._looks_first  # a disk asks nobody
+    remote = turn._config.model_copy(update={"to": "s3://bucket/t"})
+    assert Turn(remote, turn._store, turn._candidate, turn._result, Reporter(), False)._looks_first
+    turn._looks_first = True
+    turn.take()
+    assert (taken, worked) == ([], []) and len(turn._result.problems) == 1
+    turn._result.problems.clear()
+    files(tmp_path, "pubmed26n0001.xml")
+    turn.take()
+    assert taken == [0] and worked == [["pubmed26n0001.xml", "pubmed26n0002.xml"]]
