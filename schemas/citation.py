@@ -11,7 +11,13 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-TEXT_LAYOUT_VERSION = 1
+TEXT_LAYOUT_VERSION = 2
+"""Version 2: labels that end in a mark of their own get no second one, and UNASSIGNED counts as no
+label; the vernacular title stands in for NLM's placeholder; an English OtherAbstract stands in for
+an abstract that is not there."""
+
+_NO_LABEL = {"", "unlabelled", "unlabeled", "unassigned"}
+_MARKS = tuple(":;.?!-–—…：；。？！")
 
 CITATION_SCHEMA = pa.schema(
     [
@@ -75,8 +81,9 @@ def squeeze(text: str) -> str:
 def lay_out_text(title: str, abstract: Iterable[tuple[str | None, str]]) -> tuple[str, int]:
     """Join a title and the parts of an abstract into a citation's text.
 
-    ``abstract`` gives ``(label, content)`` pairs in order. A label other than UNLABELLED is
-    printed before its content as ``Label: ``; parts without content are left out, label and all.
+    ``abstract`` gives ``(label, content)`` pairs in order. A label is printed before its content
+    as ``Label: ``, or as it is if it ends in a mark (``WHAT IS KNOWN?``); UNLABELLED and
+    UNASSIGNED, in any case, are none. Parts without content are left out, label and all.
     Returns the text and the length of its title in code points.
     """
     title = squeeze(title)
@@ -85,11 +92,17 @@ def lay_out_text(title: str, abstract: Iterable[tuple[str | None, str]]) -> tupl
         content = squeeze(content)
         if not content:
             continue
-        label = squeeze(label) if label else ""
-        parts.append(f"{label}: {content}" if label and label != "UNLABELLED" else content)
+        parts.append(_introduction(squeeze(label or "")) + content)
     if not parts:
         return title, len(title)
     return f"{title} {' '.join(parts)}", len(title)
+
+
+def _introduction(label: str) -> str:
+    """What stands before the content of a part with this label."""
+    if label.casefold() in _NO_LABEL:
+        return ""
+    return f"{label} " if label.endswith(_MARKS) else f"{label}: "
 
 
 def digest_text(text: str) -> bytes:

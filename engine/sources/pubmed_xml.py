@@ -13,30 +13,21 @@ leaves it out, and says which faults in it therefore pass unnoticed.
 
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import IO
 
-from isal import igzip
-from isal.igzip_lib import IsalError
 from lxml import etree
 
+from engine.sources.inflate import describe, inflate
+from engine.sources.mend import mend
 from engine.sources.skim import skim
-from engine.storage.zipped import is_gzip
 from schemas.citation import Citation, Deletion, Rejection, lay_out_text, squeeze
 from schemas.errors import DamagedSource
 
 MAX_RECORD_BYTES = 8 << 20
 """No real record comes near it: the longest author lists take some 3 MB."""
 
-_CHUNK_BYTES = 1 << 17
-_GZIP_FAULTS = {
-    f"Error -3 while decompressing data: incorrect {what} check": said
-    for what, said in {
-        "data": "CRC check failed", "length": "wrong length",
-        "header": "no gzip header where one should be",
-    }.items()
-}  # fmt: skip
 _ROOTS = {
     "PubmedArticleSet", "PubmedBookArticleSet", "MedlineCitationSet",
     "PubmedArticle", "PubmedBookArticle", "MedlineCitation", "BookDocument",
@@ -45,6 +36,12 @@ _RECORDS = ("PubmedArticle", "PubmedBookArticle", "MedlineCitation", "BookDocume
 _ENTITY = re.compile(rb"&(?!amp;|lt;|gt;|quot;|#)[^;]*;")
 _YEAR = re.compile(r"\b(1[5-9]|20)\d\d\b")
 _INT16_MAX = 32767
+_PLACEHOLDER = re.compile(
+    r"[\W_]*(?:(?:article |book )?title )?not available[\W_]*|[\W_]*no title available[\W_]*", re.I
+)
+"""What NLM writes where it has no title in English: ``[Not Available].``"""
+_NO_ABSTRACT = re.compile(r"\W*abstract available from the publisher\W*", re.I)
+_ENGLISH = {"eng", "en", "english"}
 
 Record = Citation | Deletion | Rejection
 
@@ -69,9 +66,10 @@ def read_pubmed_xml(stream: IO[bytes]) -> Iterator[Record]:
     )
     read = pending = 0  # records so far; bytes fed since the last one ended
     last: int | None = None  # the PMID of the last citation
+    root: etree._Element | None = None
     checked = False  # whether the file is known to declare no entities
     damage: tuple[str, Exception | None] | None = None
-    chunks = skim(_decompressed(stream))
+    chunks = skim(mend(inflate(stream)))
     while True:
         try:
             chunk = next(chunks, b"")
@@ -80,9 +78,12 @@ def read_pubmed_xml(stream: IO[bytes]) -> Iterator[Record]:
             else:
                 root = parser.close()
         except (EOFError, zlib.error) as e:
-            damage = (f"damaged gzip: {_GZIP_FAULTS.get(str(e), e)}", e)
+            damage = (f"damaged gzip: {describe(e)}", e)
         except etree.XMLSyntaxError as e:
-            damage = (f"broken XML: {e}", e)
+            # That a prefix is not declared, as of MathML, is told at the end, and harms nobody;
+            # what else is wrong is in the log.
+            if e.code != etree.ErrorTypes.NS_ERR_UNDEFINED_NAMESPACE:
+                damage = (f"broken XML: {e}", e)
         # lxml raises nothing for an undefined entity, and after some errors it would take the next
         # bytes for a new file: its log has both.
         log = parser.feed_error_log
@@ -117,75 +118,9 @@ def read_pubmed_xml(stream: IO[bytes]) -> Iterator[Record]:
             raise DamagedSource(place if read else "at the start", damage[0]) from damage[1]
         if not chunk:
             break
-    if not read and root.tag not in _ROOTS:
-        raise DamagedSource(
-            "at the start", f"root element <{root.tag}>, expected <PubmedArticleSet> or the like"
-        )
-
-
-def _decompressed(stream: IO[bytes]) -> Iterator[bytes]:
-    """The bytes of a file, unzipped if it is gzip, in pieces, up to where it is damaged.
-
-    Raises:
-        EOFError, zlib.error: where a gzip file is damaged, after every byte before that place.
-    """
-    if not is_gzip(stream):
-        yield from _pieces(stream.read)
-        return
-    yielded = 0
-    try:
-        fast = igzip.IGzipFile(fileobj=stream)  # type: ignore[no-untyped-call]
-        for piece in _pieces(fast.read1):
-            yielded += len(piece)
-            yield piece
-        return
-    except (OSError, EOFError, IsalError):  # type: ignore[misc]
-        stream.seek(0)
-    # isal is three times as fast as zlib, but where it meets damage it drops the bytes that it has
-    # unzipped just before. So zlib reads the file again, for what has not been yielded yet.
-    for piece in _inflated(stream):
-        if len(piece) > yielded:
-            yield piece[yielded:]
-        yielded = max(0, yielded - len(piece))
-
-
-def _inflated(stream: IO[bytes]) -> Iterator[bytes]:
-    """Unzip all members of a gzip file, in pieces, up to the very byte where it is damaged.
-
-    Python's gzip module would lose up to 128 KB before the damage, which zlib had unzipped already.
-
-    Raises:
-        zlib.error: where the file is damaged.
-        EOFError: at its end, if it is cut off.
-    """
-    member, rest, first = None, b"", True
-    while rest := rest or stream.read(_CHUNK_BYTES):
-        if member is None:
-            rest = rest if first else rest.lstrip(b"\0")  # zeros may follow a member
-            if not rest:
-                continue
-            member, first = zlib.decompressobj(16 + zlib.MAX_WBITS), False
-        before = member.copy()
-        try:
-            piece = member.decompress(rest, _CHUNK_BYTES)
-        except zlib.error:
-            # Byte by byte from the state before: whatever is whole comes out first.
-            for i in range(len(rest)):
-                yield before.decompress(rest[i : i + 1])
-            raise
-        rest = member.unconsumed_tail
-        if member.eof:
-            rest, member = member.unused_data, None
-        yield piece
-    if member is not None:
-        yield member.flush()
-        if not member.eof:
-            raise EOFError("the file ends before its gzip data does")
-
-
-def _pieces(read: Callable[[int], bytes]) -> Iterator[bytes]:
-    while piece := read(_CHUNK_BYTES):
-        yield piece
+    if not read and (root is None or root.tag not in _ROOTS):
+        found = "a prefix that is not declared" if root is None else f"root element <{root.tag}>"
+        raise DamagedSource("at the start", f"{found}, expected <PubmedArticleSet> or the like")
 
 
 def _refuse_entities(element: etree._Element) -> None:
@@ -250,8 +185,9 @@ def _article(record: etree._Element, body: etree._Element, pmid: int, version: i
             publication_types += child.iterchildren("PublicationType")
         elif tag not in first:
             first[tag] = child
-    title = _content(first.get("ArticleTitle")) or _content(first.get("VernacularTitle"))
-    text, title_length = lay_out_text(title, _abstract(first.get("Abstract")))
+    title = _title(first.get("ArticleTitle"), first.get("VernacularTitle"))
+    abstract = _abstract(first.get("Abstract")) or _other_abstract(body)
+    text, title_length = lay_out_text(title, abstract)
     journal = first.get("Journal")
     return Citation(
         pmid,
@@ -266,28 +202,24 @@ def _article(record: etree._Element, body: etree._Element, pmid: int, version: i
         or _content(body.find("MedlineJournalInfo/MedlineTA"))
         or None,
         language=_content(first.get("Language")) or None,
-        doi=_doi(locations, "EIdType")
-        or _doi(
+        doi=_doi(
+            locations,
             (
                 article_id
                 for data in record.iterchildren("PubmedData")
                 for ids in data.iterchildren("ArticleIdList")
                 for article_id in ids.iterchildren("ArticleId")
             ),
-            "IdType",
         ),
         publication_types=_publication_types(publication_types),
     )
 
 
 def _book(body: etree._Element, pmid: int, version: int) -> Citation:
-    title = (
-        _content(_first(body, "ArticleTitle"))
-        or _content(_first(body, "VernacularTitle"))
-        or _content(body.find("Book/BookTitle"))
+    title = _title(
+        _first(body, "ArticleTitle"), _first(body, "VernacularTitle"), body.find("Book/BookTitle")
     )
     text, title_length = lay_out_text(title, _abstract(_first(body, "Abstract")))
-    ids = [*body.iterfind("ArticleIdList/ArticleId"), *body.iterfind("Book/ELocationID")]
     return Citation(
         pmid,
         text,
@@ -296,7 +228,7 @@ def _book(body: etree._Element, pmid: int, version: int) -> Citation:
         pub_year=_year(_first(body, "ContributionDate"), body.find("Book/PubDate")),
         journal=None,
         language=_content(_first(body, "Language")) or None,
-        doi=_doi(ids, "IdType") or _doi(ids, "EIdType"),
+        doi=_doi(body.iterfind("Book/ELocationID"), body.iterfind("ArticleIdList/ArticleId"), 1),
         publication_types=_publication_types(body.iterchildren("PublicationType")),
     )
 
@@ -329,11 +261,34 @@ def _raw_content(element: etree._Element) -> str:
     return (element.text or "") if not len(element) else "".join(element.itertext())
 
 
+def _title(*elements: etree._Element | None) -> str:
+    """The first title that is none of NLM's placeholders."""
+    titles = (_content(element) for element in elements)
+    return next((t for t in titles if t and not _PLACEHOLDER.fullmatch(t)), "")
+
+
 def _abstract(abstract: etree._Element | None) -> list[tuple[str | None, str]]:
-    """Label and text of each section of an abstract."""
+    """Label and text of each section of an abstract that has some text."""
     if abstract is None:
         return []
-    return [(e.get("Label"), _raw_content(e)) for e in abstract.iterchildren("AbstractText")]
+    sections = [(e.get("Label"), _raw_content(e)) for e in abstract.iterchildren("AbstractText")]
+    return sections if any(text.strip() for _, text in sections) else []
+
+
+def _other_abstract(body: etree._Element) -> list[tuple[str | None, str]]:
+    """The sections of the first English abstract that an NLM partner (PIP, NASA, KIE, …) wrote.
+
+    Looked at only where the authors' own is missing: PubMed shows no other then. Summaries in plain
+    language are no abstracts, and for others NLM only says where they are.
+    """
+    for other in body.iterchildren("OtherAbstract"):
+        kind, language = other.get("Type", ""), other.get("Language", "eng")  # the DTD's default
+        if kind.lower() == "plain-language-summary" or language.lower() not in _ENGLISH:
+            continue
+        sections = _abstract(other)
+        if sections and not _NO_ABSTRACT.fullmatch(" ".join(text for _, text in sections)):
+            return sections
+    return []
 
 
 def _year(*dates: etree._Element | None) -> int | None:
@@ -348,8 +303,17 @@ def _year(*dates: etree._Element | None) -> int | None:
     return None
 
 
-def _doi(ids: Iterable[etree._Element], attribute: str) -> str | None:
-    return next((v for e in ids if e.get(attribute) == "doi" and (v := _content(e))), None)
+def _doi(
+    locations: Iterable[etree._Element], ids: Iterable[etree._Element], first: int = 0
+) -> str | None:
+    """The first DOI of ``locations`` (ELocationID) or, failing that, ``ids`` (ArticleId); the other
+    way round if ``first`` is 1. One that a location says is not valid is none in either."""
+    given = [(e.get("ValidYN") != "N", _content(e)) for e in locations if e.get("EIdType") == "doi"]
+    wrong = {doi.lower() for valid, doi in given if not valid}
+    located = (doi for valid, doi in given if valid)
+    listed = (_content(e) for e in ids if e.get("IdType") == "doi")
+    both = [listed, located] if first else [located, listed]
+    return next((doi for dois in both for doi in dois if doi and doi.lower() not in wrong), None)
 
 
 def _publication_types(elements: Iterable[etree._Element]) -> list[str]:

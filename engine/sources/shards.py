@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import IO
 
 from engine.sources.nlm import nlm_number
-from engine.storage.filesystem import ARROW_SCHEMES, filesystem
+from engine.storage.filesystem import ARROW_SCHEMES, filesystem, open_input
 from schemas.credentials import name_without_credentials, redact, user_of, without_credentials
 from schemas.errors import UsageError
 
@@ -74,7 +74,7 @@ def open_shard(shard: Shard) -> Iterator[IO[bytes]]:
     """The raw bytes of a shard, seekable, not decompressed."""
     # fs must live until the end: a zip file is closed with the file system that reads it.
     fs, path = filesystem(shard.uri)
-    with fs.open(path, "rb") as stream:
+    with open_input(fs, path) as stream:
         yield stream
 
 

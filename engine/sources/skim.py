@@ -2,7 +2,8 @@
 
 Enters: the bytes of a file, in pieces. Leaves: the same bytes, in pieces, without author lists,
 processing dates, histories, reference lists, and what follows the journal in a MedlineCitation
-(MeSH, chemicals, corrections, …): three quarters of a file. Left to others: judging whether the
+(MeSH, chemicals, corrections, …; but not where that holds the only abstract): three quarters of a
+file. Left to others: judging whether the
 file is sound.
 
 A part is cut only where it is written exactly as NLM writes it:
@@ -43,6 +44,7 @@ _BEGINNING = re.compile(
 )
 _RECORD = re.compile(rb"\s*+<PubmedArticle>")
 _RECORD_END = b"</PubmedArticle>"
+_ABSTRACT = re.compile(rb"<AbstractText[^<>]*+>\s*+[^<\s]")
 _INSTRUCTION = re.compile(rb"<\?[^<>?]++\?>")  # NLM's files have <?nihms ?>
 _EMPTY = re.compile(rb"<[\w:]++(?: [\w:]++=\"[^\"<>]*+\")*+ ?+/>|" + _INSTRUCTION.pattern)
 # Group 1 ends after the PMID. Then come dates that hold nothing but numbers, then the article.
@@ -64,6 +66,7 @@ class _Part(NamedTuple):
     never: bytes  # must not occur in between
     depth: int  # it may have at most so many open elements around it
     repeats: bool = False  # whether a record may have several
+    wanted: bytes = b""  # is read where the record has no abstract: then nothing is cut around it
 
 
 _PARTS = (
@@ -86,6 +89,7 @@ _PARTS = (
         until_goes=False,
         never=b"<MedlineCitation",
         depth=2,
+        wanted=b"<OtherAbstract",
     ),
     _Part(
         b"<History>",
@@ -181,6 +185,8 @@ def _skim_record(data: bytes, start: int, kept: list[bytes]) -> int:
                 depth -= len(_EMPTY.findall(data, at, first))
             form = part.form.match(data, first, end)
             until = _until(data, part, form.end(), end) if form and depth <= part.depth else -1
+            if part.wanted and until >= 0 and data.find(part.wanted, first, until) >= 0:
+                until = until if _ABSTRACT.search(data, start, first) else -1
             if form is None or until < 0:
                 kept.append(data[at:first])
                 at = first

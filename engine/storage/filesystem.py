@@ -4,7 +4,8 @@ Enters: a local path or a URI. Leaves: an fsspec file system, and the path in it
 everything that is done with the files there.
 """
 
-from typing import Any
+import io
+from typing import IO, Any, cast
 
 import fsspec
 from fsspec.implementations.arrow import ArrowFSWrapper
@@ -14,6 +15,8 @@ from schemas.credentials import learn
 
 ARROW_SCHEMES = ("s3", "gs", "gcs", "hdfs")
 """The schemes for which pyarrow has a file system of its own."""
+
+_BLOCK_BYTES = 4 << 20
 
 
 def filesystem(uri: str) -> tuple[Any, str]:
@@ -34,3 +37,15 @@ def filesystem(uri: str) -> tuple[Any, str]:
         arrow_fs, path = FileSystem.from_uri(uri)
         return ArrowFSWrapper(arrow_fs), path
     return fsspec.url_to_fs(uri)
+
+
+def open_input(fs: Any, path: str) -> IO[bytes]:
+    """A file's bytes, seekable, read from a store in blocks of _BLOCK_BYTES.
+
+    pyarrow's files of an object store ask it at every read, and a line is read byte by byte: a file
+    of 1,971 bytes in lines took 1,973 requests. fsspec's own file systems have blocks of their own.
+    """
+    stream = fs.open(path, "rb")
+    if isinstance(fs, ArrowFSWrapper):
+        return cast("IO[bytes]", io.BufferedReader(stream, _BLOCK_BYTES))
+    return cast("IO[bytes]", stream)

@@ -23,7 +23,7 @@ from engine.corpora.formats.lines import read_lines
 from engine.corpora.formats.mark_lines import read_marked
 from engine.corpora.formats.pubtator import is_title, read_pubtator
 from engine.corpora.formats.texts import AnnotatedText, Fault
-from engine.storage.filesystem import filesystem
+from engine.storage.filesystem import filesystem, open_input
 from schemas.credentials import name_without_credentials
 from schemas.errors import DamagedSource, UsageError
 
@@ -146,7 +146,7 @@ def first_line(file: str) -> str | None:
     """
     with _readable(file):
         fs, path = filesystem(file)
-        with fs.open(path, "rb") as stream:
+        with open_input(fs, path) as stream:
             for _, line in read_lines(stream):
                 text = line if isinstance(line, str) else line.object.decode(errors="replace")
                 if text.strip():
@@ -195,7 +195,7 @@ def _read(
         stem = str(PurePosixPath(name).with_suffix(""))
         yield from read_brat(stem, fs.cat_file(path), annotations)
         return
-    with fs.open(path, "rb") as stream:
+    with open_input(fs, path) as stream:
         yield from _read_stream(stream, name.split(".")[0], form, tokenised)
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from engine.sources.pubmed_xml import MAX_RECORD_BYTES, Record, read_pubmed_xml
+from engine.sources.skim import skim
 from schemas.citation import Citation, Deletion, Rejection
 from schemas.errors import DamagedSource
 
@@ -226,7 +227,7 @@ TEXT = {
             "<AbstractText Label='UNLABELLED'>U.</AbstractText>"
             "<AbstractText Label='Unlabelled'>V.</AbstractText>"
         ),
-        citation("T. U. Unlabelled: V.", 2),
+        citation("T. U. V.", 2),
     ),
     "label of nothing": (
         abstract(
@@ -236,7 +237,7 @@ TEXT = {
     ),
     "label with odd spaces": (
         abstract("<AbstractText Label=' WHAT&#10;NEXT&#160;? '>N.</AbstractText>"),
-        citation("T. WHAT NEXT ?: N.", 2),
+        citation("T. WHAT NEXT ? N.", 2),
     ),
     "label without content": (
         abstract(
@@ -266,7 +267,79 @@ TEXT = {
         ),
         citation("T.", 2),
     ),
+    **{
+        f"other abstract of {kind}": (
+            article(
+                "<ArticleTitle>T.</ArticleTitle>",
+                f"<OtherAbstract {kind}><AbstractText Label='AIM'>P.</AbstractText>"
+                "</OtherAbstract>",
+            ),
+            citation("T. AIM: P." if read_it else "T.", 2),
+        )
+        for kind, read_it in {
+            "Type='PIP' Language='eng'": True,
+            "Type='NASA'": True,
+            "Type='AAMC' Language='EN'": True,
+            "Type='PIP' Language='fre'": False,
+            "Type='Plain-Language-Summary' Language='eng'": False,
+        }.items()
+    },
+    "of other abstracts the first English one": (
+        article(
+            "<ArticleTitle>T.</ArticleTitle><Abstract><AbstractText> </AbstractText></Abstract>",
+            "".join(
+                f"<OtherAbstract Type='{kind}' Language='{language}'><AbstractText>{text}"
+                "</AbstractText></OtherAbstract>"
+                for kind, language, text in (
+                    ("KIE", "spa", "S."),
+                    ("Publisher", "eng", "Abstract available from the publisher."),
+                    ("AIDS", "eng", "A."),
+                    ("PIP", "eng", "P."),
+                )
+            ),
+        ),
+        citation("T. A.", 2),
+    ),
+    "other abstract beside the authors' own": (
+        article(
+            "<ArticleTitle>T.</ArticleTitle><Abstract><AbstractText>A.</AbstractText></Abstract>",
+            "<OtherAbstract Type='PIP'><AbstractText>P.</AbstractText></OtherAbstract>",
+        ),
+        citation("T. A.", 2),
+    ),
+    **{
+        f"placeholder {title}": (
+            article(
+                f"<ArticleTitle>{title}</ArticleTitle>"
+                "<VernacularTitle>Über Gicht.</VernacularTitle>"
+            ),
+            citation("Über Gicht.", 11),
+        )
+        for title in (
+            "[Not Available].",
+            "[Not Available]",
+            "Not available.",
+            "[<i>Not</i> AVAILABLE]",
+            "[No title available]",
+            " [ Title not available ] . ",
+        )
+    },
+    "a title with the words of a placeholder": (
+        article("<ArticleTitle>Vaccines not available.</ArticleTitle>"),
+        citation("Vaccines not available.", 23),
+    ),
+    "two placeholders": (
+        article(
+            "<ArticleTitle>[Not Available].</ArticleTitle>"
+            "<VernacularTitle>[Not Available].</VernacularTitle>"
+        ),
+        citation("", 0),
+    ),
     # Books.
+    "placeholder of a chapter": (
+        book("<Book><BookTitle>B.</BookTitle></Book><ArticleTitle>[Not Available].</ArticleTitle>"),
+        citation("B.", 2),
+    ),
     "book chapter": (
         book(
             "<Book><BookTitle>Handbook</BookTitle></Book><ArticleTitle>On <i>X</i></ArticleTitle>"
@@ -595,7 +668,9 @@ def test_any_text_is_laid_out_by_the_rule(
             add(around, "AbstractText", content, **({} if label is None else {"Label": label}))
             printed = clean([(None, label or "")])
             if clean(content):
-                text += f" {printed}: " if printed not in ("", "UNLABELLED") else " "
+                none = ("", "unlabelled", "unlabeled", "unassigned")
+                mark = "" if printed[-1:] in ":;.?!-–—…：；。？！" else ":"
+                text += " " if printed.casefold() in none else f" {printed}{mark} "
                 text += clean(content)
         expected.append(Citation(number, text, len(clean(name))))
     data = etree.tostring(root, xml_declaration=True, encoding=encoding)
@@ -854,3 +929,67 @@ def test_memory_does_not_grow_with_the_file() -> None:
     assert sum(1 for _ in read_pubmed_xml(stream)) == 2000
     assert stream.given > 2 * MAX_RECORD_BYTES
     assert peak_mb() - memory < 16
+
+
+@pytest.mark.parametrize(
+    ("located", "listed", "doi"),
+    [
+        (["N 10.9/a", "Y 10.9/b"], [], "10.9/b"),
+        (["N 10.9/a"], ["10.9/b"], "10.9/b"),
+        (["N 10.9/A"], ["10.9/a", "10.9/c"], "10.9/c"),
+        (["N 10.9/a"], [], None),
+    ],
+)
+def test_a_doi_that_nlm_says_is_not_valid_is_none(
+    located: list[str], listed: list[str], doi: str | None
+) -> None:
+    places = "".join(
+        f"<ELocationID EIdType='doi' ValidYN='{place[0]}'>{place[2:]}</ELocationID>"
+        for place in located
+    )
+    ids = "".join(f"<ArticleId IdType='doi'>{i}</ArticleId>" for i in listed)
+    record = article(
+        f"<ArticleTitle>T.</ArticleTitle>{places}",
+        after=f"<PubmedData><ArticleIdList>{ids}</ArticleIdList></PubmedData>",
+    )
+    assert read(file_of(record)) == [citation("T.", 2, doi=doi)]
+
+
+# Faults that harm nobody.
+
+
+@pytest.mark.parametrize(
+    ("data", "texts"),
+    [
+        (b"\n \t" + file_of(titled(1)), ["Fine."]),
+        (b"\xef\xbb\xbf\r\n" + file_of(titled(1)), ["Fine."]),
+        (file_of(article("<ArticleTitle>A [[1]]> 5.</ArticleTitle>"), titled(1)),
+         ["A [[1]]> 5.", "Fine."]),
+        (file_of(article("<ArticleTitle><![CDATA[<a>]]> ]]> <![CDATA[b]]>.</ArticleTitle>")),
+         ["<a> ]]> b."]),
+        (file_of(article("<ArticleTitle>A <mml:math x:y='1'><foo:mi>k</foo:mi></mml:math>."
+                         "</ArticleTitle>"), titled(1)), ["A k.", "Fine."]),
+    ],
+)  # fmt: skip
+def test_small_faults_cost_nothing(data: bytes, texts: list[str]) -> None:
+    assert [c.text for c in read(data) if isinstance(c, Citation)] == texts
+
+
+def test_a_prefix_that_is_not_declared_hides_no_other_fault() -> None:
+    odd = article("<ArticleTitle>A <mml:mi>k</mml:mi>.</ArticleTitle>")
+    whole = file_of(odd, titled(1))
+    with pytest.raises(DamagedSource, match=r"after record 1"):
+        read(whole[: whole.rindex(b"<ArticleTitle>")])
+
+
+def test_the_only_abstract_is_read_where_it_would_be_cut() -> None:
+    journal = "<MedlineJournalInfo><MedlineTA>J</MedlineTA></MedlineJournalInfo>"
+    other = "<OtherAbstract Type='PIP'><AbstractText>P.</AbstractText></OtherAbstract>"
+    own = "<Abstract><AbstractText>A.</AbstractText></Abstract>"
+    bare, full = (
+        article(f"<ArticleTitle>T.</ArticleTitle>{abstract}", f"{journal}<X/>{other}<Y/>")
+        for abstract in ("", own)
+    )
+    data = b"<PubmedArticleSet>" + (bare + full).encode() + b"</PubmedArticleSet>"
+    assert [c.text for c in read(data) if isinstance(c, Citation)] == ["T. P.", "T. A."]
+    assert data.count(b"P.") == 2 and b"".join(skim([data])).count(b"P.") == 1
