@@ -51,7 +51,11 @@ def rows(target: Path, result: RunResult) -> list[dict[str, Any]]:
 
 def test_every_citation_once_and_none_failed(result: RunResult, rows: list[dict[str, Any]]) -> None:
     assert result.read == result.annotated == len(rows) == len({r["pmid"] for r in rows}) == 51
-    assert (result.failed, result.partial, result.empty) == (0, 0, 1)
+    assert (result.failed, result.empty) == (0, 1)
+    # Of the text without end nano opens one mark after another and closes none, up to its limit.
+    partial = [r for r in rows if r["status"] == "partial"]
+    assert [r["pmid"] for r in partial] == [1]
+    assert "cut off by the token limit of" in partial[0]["error"]
 
 
 def test_every_mention_stands_where_it_says(rows: list[dict[str, Any]]) -> None:
