@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 from engine.backends import backend_class
 from engine.backends.base import Completion, EngineSettings
 from engine.backends.causes import Printed, cause_of
+from engine.backends.orphans import end_children, end_with_this_process
 from engine.checkpoints.contents import check_same, load_same
 from engine.steps.losses import ALONE_AFTER, GIVEN_UP_AFTER, Losses
 from engine.steps.prepare import PREPARED_SCHEMA
@@ -85,6 +86,7 @@ class EngineActor:
         self._name = f"{os.uname().nodename}-{uuid.uuid4().hex[:6]}"
         checkpoint = load_same(checkpoint_ref, settings.contents)
         self._printed = Printed()
+        self._guard = end_with_this_process()
         try:
             self._backend = backend_class(backend)(checkpoint, settings, temperature)
         except PubmarkError:
@@ -102,6 +104,9 @@ class EngineActor:
         # Ray deletes the actor's object when it ends the actor regularly.
         if hasattr(self, "_backend"):
             self._backend.close()
+        if guard := getattr(self, "_guard", None):
+            guard.kill()
+            guard.wait()
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
         """Complete all prompts of a batch. A prompt that fails leaves the others as they are."""
@@ -264,6 +269,8 @@ def _die(reason: str, losses: Losses) -> NoReturn:
     logger.error("engine given up: %s", reason)
     with suppress(Exception):  # nothing may keep it from ending
         losses.say(reason)
+    with suppress(Exception):
+        end_children()
     os._exit(1)
 
 
