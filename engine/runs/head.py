@@ -99,10 +99,17 @@ def ask_head(address: str) -> None:
     deadline = time.monotonic() + ANSWER_S
     while thread.is_alive() and time.monotonic() < deadline:
         thread.join(0.2)
-    if thread.is_alive() or faults:
-        why = f" ({reason(faults[0])})" if faults else ""
+    if not thread.is_alive() and not faults:
+        return
+    said = reason(faults[0]) if faults else ""
+    if said and "Timed out" not in said:
+        # Such as another token, of which Ray says more than a line.
         raise JobError(
-            f"no Ray cluster at {address} (RAY_ADDRESS): something listens there, but did not "
-            f"answer as Ray's head within {ANSWER_S:.0f} s{why}; is it the head's port (6379, not "
-            "8265 or 10001), and the same Ray version and token as here?"
+            f"no Ray cluster at {address} (RAY_ADDRESS): what listens there answers: "
+            f"{said.partition('. ')[0]}"
         )
+    raise JobError(
+        f"no Ray cluster at {address} (RAY_ADDRESS): something listens there, but did not answer "
+        f"as Ray's head within {ANSWER_S:.0f} s; is it the head's port (6379, not 8265 or 10001), "
+        "and the same Ray version as here?"
+    )
