@@ -1,5 +1,7 @@
 """What an engine takes of a cluster."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,3 +77,19 @@ def test_an_actor_that_cannot_be_made_says_why_in_one_line(kind: str, said: str)
 def test_a_failure_without_a_traceback_is_its_first_line() -> None:
     assert describe_failure(RayError("it is lost\nmore")) == "it is lost"
     assert describe_failure(RayError()) == "RayError"
+
+
+@pytest.mark.parametrize("is_local", [True, False])
+def test_without_a_home_its_files_go_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_local: bool
+) -> None:
+    names = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "TRITON_HOME")
+    for name in (*names, "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.setenv(name, "")  # so that it is put back afterwards
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PUBMARK_CACHE", str(tmp_path))
+    monkeypatch.setenv("TRITON_HOME", "/mine")
+    cluster._do_without_home(is_local)
+    assert [os.environ[n] for n in names] == [str(tmp_path), str(tmp_path), "/mine"]
+    # A cluster that is there has a token already, which this cannot know.
+    assert ("RAY_AUTH_TOKEN" in os.environ) == is_local
