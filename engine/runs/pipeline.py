@@ -19,7 +19,9 @@ import pyarrow as pa
 from ray.data import ActorPoolStrategy, Dataset
 from ray.util.annotations import RayDeprecationWarning
 
+from engine.backends import BACKENDS
 from engine.backends.base import EngineSettings
+from engine.checkpoints.weights import check_weights
 from engine.runs.cluster import pool_resources
 from engine.runs.fitting import check_fit
 from engine.steps.annotator import Annotator
@@ -61,8 +63,11 @@ def plan_engines(
     """How each engine is run, and the pool of engines, for the cluster that is connected.
 
     Raises:
-        UsageError: if an engine fits on no node, or not the longest prompt in its context.
+        UsageError: if an engine fits on no node, or not the longest prompt in its context, or if a
+            file of weights is damaged.
     """
+    if options.backend in BACKENDS:  # another may want no weights
+        check_weights(annotator.checkpoint)
     longest = longest_prompt(annotator)
     if (context := options.context_tokens or longest) < longest:
         raise UsageError(

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from engine.checkpoints.contents import Contents, contents_of
 from engine.checkpoints.load import Checkpoint, load_checkpoint
-from engine.checkpoints.weights import check_weights
 from engine.codecs import CODEC_VERSION
 from engine.steps.align import ALIGNER_VERSION
 from engine.steps.prompts import PROMPTS_VERSION
@@ -32,12 +31,10 @@ def annotator_of(reference: str, entity_types: list[str] | None = None) -> Annot
     """The annotator of a checkpoint by its name, for all of its entity types or some.
 
     Raises:
-        UsageError: if the checkpoint is missing, damaged or cannot be served, or has no such entity
-            type.
+        UsageError: if the checkpoint is missing or cannot be served, or has no such entity type.
     """
     load_checkpoint.cache_clear()  # it may be another one than when it was last loaded
     checkpoint = load_checkpoint(reference)
-    check_weights(checkpoint)
     task = checkpoint.manifest.task
     try:
         chosen = task if entity_types is None else task.only(entity_types)

@@ -11,7 +11,9 @@ from safetensors.numpy import save_file
 
 from engine.checkpoints.load import Checkpoint, load_checkpoint
 from engine.checkpoints.weights import check_weights
+from engine.runs.pipeline import plan_engines
 from engine.steps.annotator import annotator_of
+from schemas.configs.options import EngineOptions
 from schemas.errors import UsageError
 
 
@@ -82,5 +84,7 @@ def test_what_is_not_whole_is_named(sharded: Path, name: str) -> None:
 def test_every_damaged_file_is_named_before_a_run(sharded: Path) -> None:
     for number in (1, 2):
         (sharded / f"model-{number}.safetensors").write_bytes(b"123")
-    with pytest.raises(UsageError, match=r"model-1\.safetensors: .*; model-2\.safetensors: "):
-        annotator_of(str(sharded))
+    annotator = annotator_of(str(sharded))
+    for backend in ("vllm", "transformers"):
+        with pytest.raises(UsageError, match=r"model-1\.safetensors: .*; model-2\.safetensors: "):
+            plan_engines(EngineOptions(backend=backend), annotator)
