@@ -1,6 +1,7 @@
 """``pubmark show``: one citation with its mentions highlighted."""
 
 import zlib
+from datetime import date
 from typing import Any
 
 import pyarrow.compute as pc
@@ -35,12 +36,18 @@ def run(config: ShowConfig) -> dict[str, Any]:
     return rows[0]
 
 
-def jsonable(row: dict[str, Any]) -> dict[str, Any]:
-    """A row as JSON takes it: the digest as hex, the time in ISO 8601."""
-    return row | {
-        "text_digest": row["text_digest"].hex(),
-        "annotated_at": row["annotated_at"].isoformat(),
-    }
+def jsonable(value: Any) -> Any:
+    """A row, or a value in it, as JSON takes it: digests as hex, times in ISO 8601. A column that
+    another program added may be of any type."""
+    if isinstance(value, dict):
+        return {str(name): jsonable(v) for name, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(v) for v in value]
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, date):  # a datetime is one, too
+        return value.isoformat()
+    return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
 def render(stored: dict[str, Any], console: Console) -> RenderableType:

@@ -110,7 +110,9 @@ def _with_text(batches: Iterable[pa.RecordBatch], form: str) -> Iterator[dict[st
                     f"PMID {row['pmid']}: its text is not stored (--no-text), and {form} prints "
                     "it; expected --format parquet or jsonl"
                 )
-            yield row
+            # Null in a row that another program added.
+            length = len(row["text"]) if row["title_length"] is None else row["title_length"]
+            yield row | {"title_length": length, "mentions": row["mentions"] or []}
 
 
 def _print_pubtator(rows: Iterable[dict[str, Any]]) -> Iterator[str]:

@@ -314,3 +314,12 @@ def test_a_reader_of_stdout_that_has_had_enough_is_no_accident(
     process.stdout.close()
     assert process.stderr.read() == b""
     assert process.wait(30) == 1
+
+
+@pytest.mark.parametrize("form", TEXT_FORMATS)
+def test_a_row_that_another_program_added_may_lack_what_we_always_store(form: str) -> None:
+    row = citation(1, "A title.", "") | {"mentions": None, "title_length": None}
+    batches = pa.Table.from_pylist([row], schema=ANNOTATIONS_SCHEMA).select(COLUMNS[form])
+    out = io.BytesIO()
+    write(batches.to_batches(), form, out, zipped=False)
+    assert ("A title." in out.getvalue().decode()) == (form != "jsonl")

@@ -1,13 +1,16 @@
 """A citation for the terminal."""
 
+import json
 import re
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from engine.views.terminal import printable
-from jobs.show import render
+from jobs.show import jsonable, render
 
 TEXT = "mRNA of Top2b in cancer"
 
@@ -69,3 +72,18 @@ def test_nothing_that_is_stored_is_obeyed_and_spans_stay(colour: bool) -> None:
     assert ("of \ufffd[Top2b ge\ufffdne]\ufffd31m" in own) != colour
     bare = shown([gene | {"text": "a\x1bb"}], colour, text=None)
     assert "a\ufffdb" in bare
+
+
+def test_as_json_a_row_may_hold_any_type() -> None:
+    row = {
+        "pmid": 7, "text_digest": b"\x00\xff", "annotated_at": datetime(2026, 3, 1, tzinfo=UTC),
+        "cost": Decimal("1.50"), "on": date(2026, 3, 1), "votes": [("a", 1)], "who": {"x": None},
+        "score": 0.5, "done": True, "run_id": None,
+    }  # fmt: skip
+    assert json.loads(json.dumps(jsonable(row))) == {
+        "pmid": 7, "text_digest": "00ff", "annotated_at": "2026-03-01T00:00:00+00:00",
+        "cost": "1.50", "on": "2026-03-01", "votes": [["a", 1]], "who": {"x": None},
+        "score": 0.5, "done": True, "run_id": None,
+    }  # fmt: skip
+    nothing = {"text_digest": None, "annotated_at": None}  # of a row that another program added
+    assert jsonable(nothing) == nothing
