@@ -16,6 +16,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError
 from pyarrow.dataset import dataset
 
+from engine.tables.commits import last_run
 from engine.tables.exclusive import check_exclusive
 from engine.tables.layout.files import filesystem, stored_files, touched
 from engine.tables.layout.rewrite import Rewrite
@@ -90,7 +91,7 @@ class Transactions:
                 if newest.version() == before.version():  # nobody was faster: it failed by itself
                     discard(before, done.added)
                     raise JobError(f"{newest.table_uri}: commit failed: {reason(e)}") from e
-                logger.info("another writer (run %s) was faster", _last_run(newest))
+                logger.info("another writer (run %s) was faster", last_run(newest))
                 self.overtaken = True
                 stands = _still_stands(done, pmids, transactions, before, newest)
                 if not stands:
@@ -135,7 +136,7 @@ class Transactions:
         """The error of a run that never came first."""
         return JobError(
             f"{self.uri}: other writers were faster {MAX_TRIES} times in a row, last run "
-            f"{_last_run(DeltaTable(self.uri))}"
+            f"{last_run(DeltaTable(self.uri))}"
         )
 
 
@@ -160,8 +161,3 @@ def _still_stands(
     added = touched((f for f in files if f.path not in old), pmids)
     data = dataset([f.path for f in added], format="parquet", filesystem=filesystem(newest))
     return not added or not np.isin(data.to_table(columns=["pmid"])["pmid"], pmids).any()
-
-
-def _last_run(table: DeltaTable) -> str:
-    """The run that made the newest version of a table."""
-    return str(table.history(1)[0].get("pubmark.run_id") or "unknown")

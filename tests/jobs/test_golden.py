@@ -20,7 +20,7 @@ from schemas.configs.annotate import AnnotateConfig
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests/data/golden_sample.jsonl"
-NANO = "62f7e71edf1d866f"
+NANO = "05be3109a6644fd6"
 OF_THE_RUN = {"run_id", "annotated_at"}
 
 
