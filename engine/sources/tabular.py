@@ -4,13 +4,18 @@ Enters: the bytes of a file. Leaves: citations and rejected rows in file order. 
 which of several rows of a PMID counts.
 
 The columns of the annotations table that describe a citation (``version``, ``pub_year``,
-``journal``, ``language``, ``doi``, ``publication_types``) are taken over where the file has them.
+``journal``, ``language``, ``doi``, ``publication_types``) are taken over where the file has them. A
+value of theirs that does not fit is left out, counted and told at the end: it is no reason to lose
+the text. Names of columns count in any case.
 """
 
 import gzip
 import json
+import logging
+import re
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from typing import IO, Any
 
 import pyarrow as pa
@@ -20,8 +25,11 @@ from engine.storage.zipped import unzip
 from schemas.citation import Citation, Rejection, lay_out_text
 from schemas.errors import DamagedSource
 
+logger = logging.getLogger(__name__)
+
 _OPTIONAL = ("version", "pub_year", "journal", "language", "doi", "publication_types")
 _COLUMNS = ("pmid", "title", "abstract", *_OPTIONAL)
+_PMID = re.compile(r"([0-9]{1,19})(?:\.0+)?")  # pandas makes floats of whole numbers
 _ROWS_PER_READ = 256
 _MAX_LINE_BYTES = 16 << 20
 
@@ -32,16 +40,19 @@ def read_parquet(stream: IO[bytes]) -> Iterator[Citation | Rejection]:
     Raises:
         DamagedSource: where the file can be read no further, or lacks ``pmid`` or ``title``.
     """
-    number = 0
+    number, unfit = 0, Counter[str]()
     try:
         file = pq.ParquetFile(stream)
-        names = set(file.schema_arrow.names)
-        if missing := {"pmid", "title"} - names:
+        try:
+            names = _known_names(file.schema_arrow.names)
+        except ValueError as e:
+            raise DamagedSource("at the start", str(e)) from e
+        if missing := {"pmid", "title"} - names.keys():
             raise DamagedSource(
                 "at the start",
                 f"no column {', '.join(sorted(missing))}, expected pmid, title, abstract",
             )
-        columns = [c for c in _COLUMNS if c in names]
+        columns = list(names.values())
         # One row group after the other: in a batch across two, damage in the second would take the
         # rows of the first along.
         for group in range(file.num_row_groups):
@@ -51,7 +62,9 @@ def read_parquet(stream: IO[bytes]) -> Iterator[Citation | Rejection]:
                     if isinstance(row, UnicodeDecodeError):
                         yield Rejection(f"row {number}", f"text is not valid UTF-8: {row}")
                     else:
-                        yield _citation(row, f"row {number}")
+                        row = {name: row[given] for name, given in names.items()}
+                        yield _citation(row, f"row {number}", unfit)
+        _tell(stream, unfit)
     except (pa.ArrowException, OSError) as e:
         raise DamagedSource(f"after row {number}", f"damaged Parquet: {e}") from e
 
@@ -65,13 +78,14 @@ def read_jsonl(stream: IO[bytes]) -> Iterator[Citation | Rejection]:
         DamagedSource: where the gzip stream breaks, or a line is longer than 16 MiB.
     """
     lines = unzip(stream)
-    number = 0
+    number, unfit = 0, Counter[str]()
     while True:
         try:
             line = lines.readline(_MAX_LINE_BYTES + 1)
         except (gzip.BadGzipFile, EOFError, zlib.error) as e:
             raise DamagedSource(f"after line {number}", f"damaged gzip: {e}") from e
         if not line:
+            _tell(stream, unfit)
             return
         number += 1
         if len(line) > _MAX_LINE_BYTES:
@@ -83,10 +97,15 @@ def read_jsonl(stream: IO[bytes]) -> Iterator[Citation | Rejection]:
         except (ValueError, RecursionError) as e:
             yield Rejection(f"line {number}", f"not JSON: {e}")
             continue
-        if isinstance(row, dict):
-            yield _citation(row, f"line {number}")
-        else:
+        if not isinstance(row, dict):
             yield Rejection(f"line {number}", "not a JSON object")
+            continue
+        try:
+            row = {name: row[given] for name, given in _known_names(row).items()}
+        except ValueError as e:
+            yield Rejection(f"line {number}", str(e))
+        else:
+            yield _citation(row, f"line {number}", unfit)
 
 
 def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | UnicodeDecodeError]:
@@ -102,11 +121,36 @@ def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | UnicodeDecodeError
                 yield e
 
 
-def _citation(row: dict[str, Any], place: str) -> Citation | Rejection:
-    pmid = row.get("pmid")
-    if isinstance(pmid, str) and pmid.isascii() and pmid.isdigit() and len(pmid) <= 19:
-        pmid = int(pmid)
-    if not isinstance(pmid, int) or isinstance(pmid, bool) or not 0 < pmid < 2**63:
+def _known_names(given: Collection[str]) -> dict[str, str]:
+    """The columns that are read, each with its name in the file: the very name, or else the one
+    that differs from it in case only.
+
+    Raises:
+        ValueError: if there are several of the latter.
+    """
+    names: dict[str, str] = {}
+    for column in _COLUMNS:
+        alike = [column] if column in given else [n for n in given if n.lower() == column]
+        if len(alike) > 1:
+            raise ValueError(f"columns {', '.join(alike)}, expected one {column}")
+        if alike:
+            names[column] = alike[0]
+    return names
+
+
+def _tell(stream: IO[bytes], unfit: Counter[str]) -> None:
+    """Log what was left out of a file's optional columns."""
+    file = getattr(stream, "path", None) or getattr(stream, "name", "a file")
+    for column, count in unfit.items():
+        logger.warning(
+            "%s: column %s: %d values left out, expected %s",
+            file, column, count, _EXPECTED[column],
+        )  # fmt: skip
+
+
+def _citation(row: dict[str, Any], place: str, unfit: Counter[str]) -> Citation | Rejection:
+    pmid = _pmid(row.get("pmid"))
+    if pmid is None:
         return Rejection(place, f"pmid {row.get('pmid')!r:.80}, expected a positive whole number")
     title, abstract = row.get("title"), row.get("abstract")
     for name, value in (("title", title), ("abstract", abstract)):
@@ -117,26 +161,57 @@ def _citation(row: dict[str, Any], place: str) -> Citation | Rejection:
         text.encode()
     except UnicodeEncodeError as e:
         return Rejection(f"{place}, PMID {pmid}", f"text is not valid Unicode: {e}")
-    extra = {name: row[name] for name in _OPTIONAL if row.get(name) not in (None, "")}
-    try:
-        # Row by row: Arrow would refuse a wrong type only when the whole batch is built, and it
-        # converts some in silence.
-        typed = pa.array([extra], _EXTRA_TYPE)[0].as_py()
-        for name, value in extra.items():
-            if typed[name] != value:
-                raise TypeError(f"{value!r:.80} is no {_EXTRA_TYPE.field(name).type}")
-    except (pa.ArrowException, ValueError, TypeError, OverflowError) as e:
-        return Rejection(f"{place}, PMID {pmid}", f"{', '.join(extra)}: {e}")
-    return Citation(pmid, text, title_length, **{name: typed[name] for name in extra})
+    extra: dict[str, Any] = {}
+    for name in _OPTIONAL:
+        value = row.get(name)
+        if value is None or value == "" or value != value:  # pandas writes NaN for what is missing
+            continue
+        if (fitting := _FITTING[name](value)) is None:
+            unfit[name] += 1
+        else:
+            extra[name] = fitting
+    return Citation(pmid, text, title_length, **extra)
 
 
-_EXTRA_TYPE = pa.struct(
-    [
-        ("version", pa.int16()),
-        ("pub_year", pa.int16()),
-        ("journal", pa.string()),
-        ("language", pa.string()),
-        ("doi", pa.string()),
-        ("publication_types", pa.list_(pa.string())),
-    ]
-)
+def _pmid(value: object) -> int | None:
+    if isinstance(value, str) and (match := _PMID.fullmatch(value)):
+        value = match[1]
+    whole = _whole(value)
+    return whole if whole is not None and 0 < whole < 2**63 else None
+
+
+def _small(value: object) -> int | None:
+    """A whole number of 16 bits."""
+    whole = _whole(value)
+    return whole if whole is not None and -(2**15) <= whole < 2**15 else None
+
+
+def _whole(value: object) -> int | None:
+    """A whole number, also where it is written as a float or as a string of digits."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,19}", value):
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _string(value: object) -> str | None:
+    """A string that can be encoded, also where it is alone in a list."""
+    if isinstance(value, list) and len(value) == 1:
+        (value,) = value
+    if not isinstance(value, str):
+        return None
+    return value if value.encode(errors="replace").decode() == value else None
+
+
+def _strings(value: object) -> list[str] | None:
+    """A list of strings; a string alone is a list of one."""
+    values = [_string(v) for v in (value if isinstance(value, list) else [value])]
+    return None if None in values else [v for v in values if v is not None]
+
+
+_FITTING = {"version": _small, "pub_year": _small, "journal": _string, "language": _string,
+            "doi": _string, "publication_types": _strings}  # fmt: skip
+_EXPECTED = {"version": "a whole number", "pub_year": "a whole number", "journal": "a string",
+             "language": "a string", "doi": "a string",
+             "publication_types": "a list of strings"}  # fmt: skip

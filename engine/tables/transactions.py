@@ -91,7 +91,7 @@ class Transactions:
                 if newest.version() == before.version():  # nobody was faster: it failed by itself
                     discard(before, done.added)
                     raise JobError(f"{newest.table_uri}: commit failed: {reason(e)}") from e
-                logger.info("another writer (run %s) was faster", last_run(newest))
+                logger.info("another writer (run %s) was faster", last_run(newest) or "unknown")
                 self.overtaken = True
                 stands = _still_stands(done, pmids, transactions, before, newest)
                 if not stands:
@@ -136,7 +136,7 @@ class Transactions:
         """The error of a run that never came first."""
         return JobError(
             f"{self.uri}: other writers were faster {MAX_TRIES} times in a row, last run "
-            f"{last_run(DeltaTable(self.uri))}"
+            f"{last_run(DeltaTable(self.uri)) or 'unknown'}"
         )
 
 
