@@ -65,6 +65,8 @@ _SIGNED = {
 """Parameters beside a signature that change with it: they are of the permission, not the file."""
 
 _NO_SECRETS = {"file", "path", "dir", "sock", "home", "ids", "url", "uri", "endpoint"}
+_NO_SECRET_VARIABLES = {"GOOGLE_APPLICATION_CREDENTIALS", "PWD", "OLDPWD"}
+"""Variables that name a file or a folder: every path of a shell's working directory has its PWD."""
 _MIN_CHARACTERS, _MIN_OF_ENVIRONMENT = 4, 8
 """A shorter secret is not looked for by itself: it may be part of any word."""
 
@@ -307,7 +309,7 @@ def _spellings(secret: str) -> Iterator[str]:
 def _of_environment() -> Iterator[str]:
     """The secrets that the environment's variables hold."""
     for name, value in os.environ.items():
-        if len(value) < _MIN_OF_ENVIRONMENT or name == "GOOGLE_APPLICATION_CREDENTIALS":
+        if len(value) < _MIN_OF_ENVIRONMENT or name in _NO_SECRET_VARIABLES:
             continue
         if "://" in value:
             yield from (s for s in _secrets_of(value) if len(s) >= _MIN_OF_ENVIRONMENT)

@@ -166,3 +166,10 @@ def test_no_error_of_ours_holds_credentials() -> None:
     for error in errors:
         assert "S3CRET" not in f"{error} {error!r} {error.args}" and "***" in str(error)
     assert "S3CRET" not in reason(OSError(f"cannot read\n  {uri}"))
+
+
+def test_the_working_directory_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PWD", "OLDPWD"):
+        monkeypatch.setenv(name, "/home/someone/work")
+    told = "table /home/someone/work/demo"
+    assert redact(told) == told
