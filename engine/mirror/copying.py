@@ -126,9 +126,9 @@ class Mirror:
         self, listing: list[Listed], limit: int | None, verify: bool, dry_run: bool
     ) -> None:
         result = self.result
+        sizes = self._target.sizes()
         if listing and not dry_run:
             save_last(self._target, self._kind, listing[-1].name)
-        sizes = self._target.sizes()
         known_files = KnownFiles(self._target, self._kind)
 
         def check(file: Listed) -> KnownFile | None:
