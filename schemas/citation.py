@@ -100,7 +100,7 @@ def lay_out_text(title: str, abstract: Iterable[tuple[str | None, str]]) -> tupl
 
 def _introduction(label: str) -> str:
     """What stands before the content of a part with this label."""
-    if label.casefold() in _NO_LABEL:
+    if label.casefold().rstrip(" :.") in _NO_LABEL:
         return ""
     return f"{label} " if label.endswith(_MARKS) else f"{label}: "
 

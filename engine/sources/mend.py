@@ -12,30 +12,40 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator
 
-_MARK, _SECTION = b"]]>", b"<![CDATA["
-_BORDER = re.compile(re.escape(_MARK) + b"|" + re.escape(_SECTION))
+_MARK = b"]]>"
+_ENDS = {b"<![CDATA[": b"]]>", b"<!--": b"-->"}
+"""What begins a piece in which ``]]>`` is no fault, and what ends it."""
+
+_BORDER = re.compile(b"|".join(map(re.escape, (_MARK, *_ENDS, b"-->"))))
+_LONGEST = max(map(len, _ENDS))
 
 
 def mend(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """Yield ``pieces`` without what stands before the XML declaration, and without ``]]>`` in
     text. If ``pieces`` raises an error, all that was read before is yielded first."""
-    held, begun, in_section = b"", False, False
+    held, begun = b"", False
+    end: bytes | None = None  # of the CDATA section or comment that is open
     try:
         for piece in pieces:
             held += piece
             if not begun:
-                held = held.removeprefix(b"\xef\xbb\xbf").lstrip()
+                held = held.lstrip().removeprefix(b"\xef\xbb\xbf").lstrip()
                 if not held:
                     continue
                 begun = True
             out, at = [], 0
-            for border in _BORDER.finditer(held):
-                out.append(held[at : border.start()])
-                at = border.end()
-                out.append(b"]]&gt;" if border[0] == _MARK and not in_section else border[0])
-                in_section = border[0] == _SECTION
+            # To look for each is many times as fast as to match them all, and they are rare.
+            if end or _MARK in held or any(mark in held for mark in _ENDS):
+                for border in _BORDER.finditer(held):
+                    out.append(held[at : border.start()])
+                    at = border.end()
+                    out.append(b"]]&gt;" if border[0] == _MARK and end is None else border[0])
+                    if end is None:
+                        end = _ENDS.get(border[0])
+                    elif border[0] == end:
+                        end = None
             # A border may be cut in two by the end of the piece.
-            keep = max(at, len(held) - len(_SECTION) + 1)
+            keep = max(at, len(held) - _LONGEST + 1)
             out.append(held[at:keep])
             held = held[keep:]
             yield b"".join(out)

@@ -276,10 +276,11 @@ def _abstract(abstract: etree._Element | None) -> list[tuple[str | None, str]]:
 
 
 def _other_abstract(body: etree._Element) -> list[tuple[str | None, str]]:
-    """The sections of the first English abstract that an NLM partner (PIP, NASA, KIE, …) wrote.
+    """The sections of the first English abstract that others wrote, mostly NLM's partners (PIP,
+    NASA, KIE, AIDS, AAMC).
 
     Looked at only where the authors' own is missing: PubMed shows no other then. Summaries in plain
-    language are no abstracts, and for others NLM only says where they are.
+    language are no abstracts, and of some a publisher has, NLM only says that there is one.
     """
     for other in body.iterchildren("OtherAbstract"):
         kind, language = other.get("Type", ""), other.get("Language", "eng")  # the DTD's default
@@ -308,7 +309,11 @@ def _doi(
 ) -> str | None:
     """The first DOI of ``locations`` (ELocationID) or, failing that, ``ids`` (ArticleId); the other
     way round if ``first`` is 1. One that a location says is not valid is none in either."""
-    given = [(e.get("ValidYN") != "N", _content(e)) for e in locations if e.get("EIdType") == "doi"]
+    given = [
+        (e.get("ValidYN", "Y").upper() != "N", _content(e))
+        for e in locations
+        if e.get("EIdType") == "doi"
+    ]
     wrong = {doi.lower() for valid, doi in given if not valid}
     located = (doi for valid, doi in given if valid)
     listed = (_content(e) for e in ids if e.get("IdType") == "doi")

@@ -44,7 +44,8 @@ _BEGINNING = re.compile(
 )
 _RECORD = re.compile(rb"\s*+<PubmedArticle>")
 _RECORD_END = b"</PubmedArticle>"
-_ABSTRACT = re.compile(rb"<AbstractText[^<>]*+>\s*+[^<\s]")
+# An abstract that has text for sure: what begins with "&" or beyond ASCII may be white space.
+_ABSTRACT = re.compile(rb"<AbstractText[^<>]*+>\s*+[!-%'-;=-~]")
 _INSTRUCTION = re.compile(rb"<\?[^<>?]++\?>")  # NLM's files have <?nihms ?>
 _EMPTY = re.compile(rb"<[\w:]++(?: [\w:]++=\"[^\"<>]*+\")*+ ?+/>|" + _INSTRUCTION.pattern)
 # Group 1 ends after the PMID. Then come dates that hold nothing but numbers, then the article.

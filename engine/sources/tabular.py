@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 _OPTIONAL = ("version", "pub_year", "journal", "language", "doi", "publication_types")
 _COLUMNS = ("pmid", "title", "abstract", *_OPTIONAL)
-_PMID = re.compile(r"([0-9]{1,19})(?:\.0+)?")  # pandas makes floats of whole numbers
+_DIGITS = re.compile(r"([0-9]{1,19})(?:\.0+)?")  # pandas makes floats of whole numbers
 _ROWS_PER_READ = 256
 _MAX_LINE_BYTES = 16 << 20
 
@@ -152,7 +152,8 @@ def _citation(row: dict[str, Any], place: str, unfit: Counter[str]) -> Citation 
     pmid = _pmid(row.get("pmid"))
     if pmid is None:
         return Rejection(place, f"pmid {row.get('pmid')!r:.80}, expected a positive whole number")
-    title, abstract = row.get("title"), row.get("abstract")
+    # pandas writes NaN for what is missing.
+    title, abstract = (None if (v := row.get(n)) != v else v for n in ("title", "abstract"))
     for name, value in (("title", title), ("abstract", abstract)):
         if not isinstance(value, str | None):
             return Rejection(f"{place}, PMID {pmid}", f"{name} is no string: {value!r:.80}")
@@ -164,7 +165,7 @@ def _citation(row: dict[str, Any], place: str, unfit: Counter[str]) -> Citation 
     extra: dict[str, Any] = {}
     for name in _OPTIONAL:
         value = row.get(name)
-        if value is None or value == "" or value != value:  # pandas writes NaN for what is missing
+        if value is None or value == "" or value != value:
             continue
         if (fitting := _FITTING[name](value)) is None:
             unfit[name] += 1
@@ -174,8 +175,6 @@ def _citation(row: dict[str, Any], place: str, unfit: Counter[str]) -> Citation 
 
 
 def _pmid(value: object) -> int | None:
-    if isinstance(value, str) and (match := _PMID.fullmatch(value)):
-        value = match[1]
     whole = _whole(value)
     return whole if whole is not None and 0 < whole < 2**63 else None
 
@@ -188,9 +187,10 @@ def _small(value: object) -> int | None:
 
 def _whole(value: object) -> int | None:
     """A whole number, also where it is written as a float or as a string of digits."""
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,19}", value):
-        return int(value)
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, str) and (match := _DIGITS.fullmatch(value)):
+        return int(match[1])
+    # Beyond 2^53 a float no longer tells a number from the next.
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 

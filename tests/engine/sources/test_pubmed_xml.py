@@ -963,6 +963,9 @@ def test_a_doi_that_nlm_says_is_not_valid_is_none(
     [
         (b"\n \t" + file_of(titled(1)), ["Fine."]),
         (b"\xef\xbb\xbf\r\n" + file_of(titled(1)), ["Fine."]),
+        (b" \xef\xbb\xbf\n" + file_of(titled(1)), ["Fine."]),
+        (file_of("<!-- <![CDATA[ ]]> -->", article("<ArticleTitle>A ]]> b.</ArticleTitle>")),
+         ["A ]]> b."]),
         (file_of(article("<ArticleTitle>A [[1]]> 5.</ArticleTitle>"), titled(1)),
          ["A [[1]]> 5.", "Fine."]),
         (file_of(article("<ArticleTitle><![CDATA[<a>]]> ]]> <![CDATA[b]]>.</ArticleTitle>")),
@@ -986,10 +989,11 @@ def test_the_only_abstract_is_read_where_it_would_be_cut() -> None:
     journal = "<MedlineJournalInfo><MedlineTA>J</MedlineTA></MedlineJournalInfo>"
     other = "<OtherAbstract Type='PIP'><AbstractText>P.</AbstractText></OtherAbstract>"
     own = "<Abstract><AbstractText>A.</AbstractText></Abstract>"
-    bare, full = (
+    blank = "<Abstract><AbstractText>&#160;</AbstractText></Abstract>"
+    bare, empty, full = (
         article(f"<ArticleTitle>T.</ArticleTitle>{abstract}", f"{journal}<X/>{other}<Y/>")
-        for abstract in ("", own)
+        for abstract in ("", blank, own)
     )
-    data = b"<PubmedArticleSet>" + (bare + full).encode() + b"</PubmedArticleSet>"
-    assert [c.text for c in read(data) if isinstance(c, Citation)] == ["T. P.", "T. A."]
-    assert data.count(b"P.") == 2 and b"".join(skim([data])).count(b"P.") == 1
+    data = b"<PubmedArticleSet>" + (bare + empty + full).encode() + b"</PubmedArticleSet>"
+    assert [c.text for c in read(data) if isinstance(c, Citation)] == ["T. P.", "T. P.", "T. A."]
+    assert data.count(b"P.") == 3 and b"".join(skim([data])).count(b"P.") == 2

@@ -96,6 +96,10 @@ def test_parquet_takes_over_all_columns() -> None:
         ({"pmid": 1, "language": ["eng"]}, Citation(1, "", 0, language="eng")),
         ({"pmid": 1, "publication_types": "R."}, Citation(1, "", 0, publication_types=["R."])),
         ({"pmid": 1, "pub_year": float("nan")}, Citation(1, "", 0)),
+        (
+            {"pmid": 1, "title": float("nan"), "pub_year": "2020.0"},
+            Citation(1, "", 0, pub_year=2020),
+        ),
     ],
     ids=lambda v: "" if isinstance(v, Citation) else json.dumps(v),
 )
@@ -107,7 +111,7 @@ def test_row(row: dict[str, object], expected: Citation) -> None:
 
 @pytest.mark.parametrize(
     "pmid",
-    [None, 0, -1, 1.5, float("inf"), "1.5", True, 2**63, 10**4000, "", "x", " 1", "-1", "²",
+    [None, 0, -1, 1.5, 1e17, float("inf"), "1.5", True, 2**63, 10**4000, "", "x", " 1", "-1", "²",
      "9" * 19, "9" * 5000, [1], {"a": 1}, "\ud800"],
     ids=lambda v: repr(v)[:12],
 )  # fmt: skip
