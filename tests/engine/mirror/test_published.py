@@ -15,9 +15,8 @@ def test_an_interrupted_mirror_knows_how_many_files_there_are(tmp_path: Path) ->
         for number in range(1, 5):
             server.publish("baseline", f"pubmed26n{number:04}.xml.gz", b"content")
         options = MirrorPart(to=folder, source=server.url, kinds=["baseline"], retries=0)
-        assert mirror_of(options, "baseline").run(limit=2).fetched == [
-            "pubmed26n0001.xml.gz", "pubmed26n0002.xml.gz"
-        ]  # fmt: skip
+        fetched = mirror_of(options, "baseline").run(limit=2).fetched  # as they came
+        assert sorted(fetched) == ["pubmed26n0001.xml.gz", "pubmed26n0002.xml.gz"]
     assert baseline_files([str(tmp_path), folder], 26) == 4
     assert baseline_files([folder], 27) is None
 
