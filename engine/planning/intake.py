@@ -21,7 +21,7 @@ from engine.planning.baseline import (
     numbers_of,
     vanished,
 )
-from engine.planning.plan import Plan, make_plan, no_keys, spoken_pmids
+from engine.planning.plan import Plan, in_order, make_plan, no_keys, spoken_pmids
 from engine.planning.settled import outranked_pmids
 from engine.sources.nlm import nlm_number
 from engine.sources.shards import Shard
@@ -48,7 +48,7 @@ class Intake:
         self, config: AnnotateConfig, store: Store, shards: Sequence[Shard], scans: pa.Table
     ):
         self._config, self._store = config, store
-        self.scans = scans.sort_by("shard")
+        self.scans = in_order(scans)
         md5s = self.scans["md5"].to_pylist()
         self.shards = [replace(s, md5=m) for s, m in zip(shards, md5s, strict=True)]
         self.table: DeltaTable | None = None
@@ -208,6 +208,8 @@ class Intake:
         """Bring the shards into the order in which their records count."""
         ranks = [self.ledger.rank(*key) for key in self._keys]
         order = sorted(range(len(ranks)), key=ranks.__getitem__)
+        if order == list(range(len(ranks))):
+            return
         self.shards = [self.shards[i] for i in order]
         numbers = pa.array(np.arange(len(order)), pa.int32())
         self.scans = self.scans.take(order).set_column(0, "shard", numbers)
