@@ -1,6 +1,5 @@
 """``pubmark corpus import``: annotated corpora as examples, for tuning and for scoring."""
 
-import logging
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -9,8 +8,6 @@ from typing import Any
 from engine.corpora.examples import Counts
 from engine.corpora.importer import Corpus, Imported, import_corpora
 from schemas.configs.corpus import CorpusImportConfig
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +38,6 @@ class CorpusImportResult:
 def run(config: CorpusImportConfig) -> CorpusImportResult:
     """Import all corpora of ``config``.
 
-    A file of which nothing became an example, though its corpus has others, is logged.
-
     Raises:
         UsageError: if a file cannot be read or is not of its format, if a corpus is empty or has an
             unknown type, if nothing of it became an example, or if a target exists already.
@@ -61,11 +56,16 @@ def run(config: CorpusImportConfig) -> CorpusImportResult:
         )
         for c in config.corpora
     ]
-    result = CorpusImportResult(import_corpora(corpora, config.to, config.force))
-    for imported in result.imported:
-        for told in imported.without_examples:
-            logger.warning("corpus %s, no %s of %s", imported.corpus, imported.unit, told)
-    return result
+    return CorpusImportResult(import_corpora(corpora, config.to, config.force))
+
+
+def notes(result: CorpusImportResult) -> list[str]:
+    """The files of which nothing became an example, though their corpus has others; a line each."""
+    return [
+        f"corpus {i.corpus}, no {i.unit} of {told}"
+        for i in result.imported
+        for told in i.without_examples
+    ]
 
 
 def describe(result: CorpusImportResult) -> str:

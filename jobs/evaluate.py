@@ -46,7 +46,8 @@ class EvaluateResult:
     predictions and are scored as such; ``extra`` documents have no gold and are left out.
     ``unplaced`` counts, by reason, marks that could not be aligned with the text. Two counts by
     type are not part of the scores: ``unscored``, predicted mentions of types that their corpus
-    does not annotate, and ``unmarked``, gold mentions of types that were not asked for.
+    does not annotate, and ``unmarked``, gold mentions of types that were not asked for. For files,
+    ``unmatched`` says which types only one of the two has.
     """
 
     of: str
@@ -61,6 +62,7 @@ class EvaluateResult:
     unplaced: Counter[str] = field(default_factory=Counter)
     unscored: Counter[str] = field(default_factory=Counter)
     unmarked: Counter[str] = field(default_factory=Counter)
+    unmatched: list[str] = field(default_factory=list)
     rows: list[ScoreRow] = field(default_factory=list)
     seconds: float = 0.0
     generating_seconds: float = 0.0
@@ -113,13 +115,12 @@ def _score_files(config: EvaluateConfig, gold: str, predictions: str) -> Evaluat
         if documents:
             logger.warning("no %s %d documents, such as %s", what, len(documents), documents[0])
     tally = score_pairs(pairs, config.entity_types)
-    for told in unmatched_types(pairs, config.entity_types):
-        logger.warning("%s", told)
     return EvaluateResult(
         of=without_credentials(predictions),
         texts=len(pairs.pairs),
         missing=len(pairs.missing),
         extra=len(pairs.extra),
+        unmatched=unmatched_types(pairs, config.entity_types),
         rows=tally.rows(config.replicates, config.seed),
     )
 
@@ -222,6 +223,7 @@ def describe(result: EvaluateResult) -> str:
         "gold mentions not scored, of types that were not asked for": result.unmarked,
     }  # fmt: skip
     lines += [f"{what}: {_listed(counts)}" for what, counts in notes.items() if counts]
+    lines += result.unmatched
     return "\n".join(lines)
 
 

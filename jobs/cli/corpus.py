@@ -71,8 +71,10 @@ def corpus_import(
 
         pubmark corpus import --config jobs/configs/corpora.yaml --to examples
     """
-    from jobs.corpus import describe, run
+    from jobs.corpus import describe, notes, run
 
     result = run(settings)
+    for note in notes(result):
+        output.note(note)
     output.result(result.summary(), describe(result))
     raise typer.Exit(result.exit_code())

@@ -116,6 +116,7 @@ def test_nothing_of_a_corpus_is_2_and_nothing_of_a_file_is_3(corpus: Path, tmp_p
     good.write_text("Gout B-Disease +\nhurts O -\n")
     code, out, err = run(good, bad, "--to", tmp_path / "to", "--json")
     assert code == 3
+    assert err.startswith(f"corpus good, no sentence of train file {bad}: all of 1 text set aside")
     assert json.loads(out)[0]["counts"]["train"]["mentions"] == {"disease": 1}
     assert json.loads(out)[0]["without_examples"][0].startswith(f"train file {bad}: all of 1 text")
     assert pq.read_table(tmp_path / "to/good.sentences.parquet").num_rows == 1
