@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.planning.plan import among
 from engine.sources.nlm import nlm_number
 from engine.sources.shards import Shard
+from engine.tables.layout.files import among
 from schemas.errors import UsageError
 
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 from pyarrow.dataset import Dataset, FileSystemDataset
 
-from engine.tables.layout.files import filesystem, stored_files, with_pmids
+from engine.tables.layout.files import among, filesystem, stored_files, with_pmids
 from schemas.annotations import ANNOTATIONS_SCHEMA
 
 KEY_COLUMNS = ("pmid", "text_digest", "annotator", "status", "metadata_digest", "source")
@@ -52,9 +52,8 @@ def _read_many(data: Dataset, pmids: np.ndarray, columns: list[str]) -> pa.Table
     within = (pc.field("pmid") >= int(pmids[0])) & (pc.field("pmid") <= int(pmids[-1]))
     batches = []
     for batch in data.to_batches(columns=list({*columns, "pmid"}), filter=within):
-        held = batch["pmid"].to_numpy()
-        places = np.minimum(np.searchsorted(pmids, held), len(pmids) - 1)
-        batches.append(batch.filter(pa.array(pmids[places] == held)).select(columns))
+        held = pa.array(among(batch["pmid"].to_numpy(), pmids))
+        batches.append(batch.filter(held).select(columns))
     schema = data.schema.empty_table().select(columns).schema
     return pa.Table.from_batches(batches, schema)
 

@@ -164,3 +164,15 @@ def read_pmids(fs: FileSystem, path: str) -> np.ndarray:
 def between(pmids: np.ndarray, low: int, high: int) -> np.ndarray:
     """Those of ``pmids`` (sorted) from ``low`` to ``high``."""
     return pmids[np.searchsorted(pmids, low) : np.searchsorted(pmids, high, "right")]
+
+
+def among(pmids: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """Which of ``pmids`` are in ``held``, which is sorted: a mask.
+
+    Each is looked up, so that 30,000 among 40 million take milliseconds; np.isin and
+    np.intersect1d sort both together, which takes seconds.
+    """
+    if not len(held):
+        return np.zeros(len(pmids), bool)
+    found: np.ndarray = held[np.minimum(np.searchsorted(held, pmids), len(held) - 1)] == pmids
+    return found

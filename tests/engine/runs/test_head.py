@@ -76,8 +76,10 @@ def test_a_head_that_comes_up_late_is_waited_for(free_port: int) -> None:
         "import socket, time; time.sleep(0.4); s = socket.create_server(('127.0.0.1', "
         f"{free_port})); s.accept(); time.sleep(5)"
     )
+    began = time.monotonic()
     with subprocess.Popen([sys.executable, "-c", late]) as process:
         wait_for_head(f"127.0.0.1:{free_port}")
+        assert time.monotonic() - began > 0.4
         process.kill()
 
 
