@@ -138,7 +138,7 @@ def update_keys(rows: int) -> tuple[pa.Table, np.ndarray, np.ndarray]:
     salts = np.isin(pmids, changed)
     texts = pc.if_else(pa.array(salts), digests(pmids, 1), digests(pmids, 0))
     row = [0, pmids, np.ones(ALL, np.int16), texts, metadata(pmids), np.zeros(ALL, bool), [], [],
-           None, "0" * 32]  # fmt: skip
+           [], None, "0" * 32]  # fmt: skip
     arrays = [
         pa.array([v.tolist() if isinstance(v, np.ndarray) else v], f.type)
         if not isinstance(v, pa.Array)

@@ -104,8 +104,8 @@ def baseline_keys(rows: int) -> tuple[pa.Table, list[str]]:
         for values, field in zip(lists, list(SCAN_SCHEMA)[1:6], strict=True):
             inner = pa.array(values).cast(field.type.value_type)
             arrays.append(pa.ListArray.from_arrays(offsets, inner))
-        arrays += [pa.array([v], f.type) for v, f in
-                   zip(([], [], None, "1" * 32), list(SCAN_SCHEMA)[6:], strict=True)]  # fmt: skip
+        rest = ([], [], [], None, "1" * 32)
+        arrays += [pa.array([v], f.type) for v, f in zip(rest, list(SCAN_SCHEMA)[6:], strict=True)]
         tables.append(pa.Table.from_arrays(arrays, schema=SCAN_SCHEMA))
     return pa.concat_tables(tables), [f"pubmed26n{i + 1:04}.xml.gz" for i in range(len(tables))]
 

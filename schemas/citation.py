@@ -63,11 +63,12 @@ class Deletion:
 
 @dataclass(slots=True)
 class Rejection:
-    """A record without a usable PMID: ``place`` is where it is in its file, ``reason`` why it was
-    rejected."""
+    """A record that cannot be read, or has no usable PMID: ``place`` is where it is in its file,
+    ``reason`` why it was rejected, ``pmid`` whose it is, if that is known."""
 
     place: str
     reason: str
+    pmid: int | None = None
 
 
 def squeeze(text: str) -> str:

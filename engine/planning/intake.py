@@ -12,6 +12,7 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from engine.planning.baseline import (
@@ -120,7 +121,9 @@ class Intake:
             for key, position in self.ledger.files.items()
             if key not in given and rank_of(key[0], position) >= (0, year, 0, 0)
         }
-        held = [spoken_pmids(self.scans.take(recent))]
+        scans = self.scans.take(recent)
+        # Of a record that cannot be read, the row stays as it is.
+        held = [spoken_pmids(scans), pc.list_flatten(scans["broken"]).to_numpy()]
         held += [pmids for _, pmids in self.ledger.spoken(known)]
         stored = open_dataset(self.table).to_batches(columns=["pmid", "source"])
         gone = vanished(stored, np.unique(np.concatenate(held)))

@@ -13,7 +13,7 @@ leaves it out, and says which faults in it therefore pass unnoticed.
 
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import IO
 
@@ -21,12 +21,10 @@ from lxml import etree
 
 from engine.sources.inflate import describe, inflate
 from engine.sources.mend import mend
+from engine.sources.records import MAX_RECORD_BYTES, Frame, Unit, cut_at_records
 from engine.sources.skim import skim
 from schemas.citation import Citation, Deletion, Rejection, lay_out_text, squeeze
 from schemas.errors import DamagedSource
-
-MAX_RECORD_BYTES = 8 << 20
-"""No real record comes near it: the longest author lists take some 3 MB."""
 
 _ROOTS = {
     "PubmedArticleSet", "PubmedBookArticleSet", "MedlineCitationSet",
@@ -34,6 +32,8 @@ _ROOTS = {
 }  # fmt: skip
 _RECORDS = ("PubmedArticle", "PubmedBookArticle", "MedlineCitation", "BookDocument")
 _ENTITY = re.compile(rb"&(?!amp;|lt;|gt;|quot;|#)[^;]*;")
+_PLACE = re.compile(r",? line \d+(?:, column \d+)?| \(<string>.*\)")
+"""Where a fault is, in a parser's words: of no use for a record that is parsed alone."""
 _YEAR = re.compile(r"\b(1[5-9]|20)\d\d\b")
 _INT16_MAX = 32767
 _PLACEHOLDER = re.compile(
@@ -47,80 +47,231 @@ Record = Citation | Deletion | Rejection
 
 
 def read_pubmed_xml(stream: IO[bytes]) -> Iterator[Record]:
-    """Yield the records of one file in order.
+    """Yield the records of one file in order. A record that is not well-formed is rejected alone.
 
     Raises:
-        DamagedSource: where the file can be read no further (not XML, broken XML, truncated
-            gzip, own or undefined entities, an oversized record), once all good records before
-            that place have been yielded.
+        DamagedSource: where the file can be read no further (not XML, an end that is missing, XML
+            that is broken between records, truncated gzip, own entities, an oversized record), once
+            all good records before that place have been yielded.
     """
-    parser = etree.XMLPullParser(
-        ("end",),
-        tag=(*_RECORDS, "DeleteCitation"),
-        resolve_entities=False,
-        no_network=True,
-        load_dtd=False,
-        huge_tree=False,
-        remove_comments=True,
-        remove_pis=True,
-    )
-    read = pending = 0  # records so far; bytes fed since the last one ended
-    last: int | None = None  # the PMID of the last citation
-    root: etree._Element | None = None
-    checked = False  # whether the file is known to declare no entities
-    damage: tuple[str, Exception | None] | None = None
-    chunks = skim(mend(inflate(stream)))
-    while True:
+    reader = _Reader()
+    try:
+        for frame, piece in cut_at_records(skim(mend(inflate(stream)))):
+            yield from reader.feed(piece, frame)
+        yield from reader.close()
+    except (EOFError, zlib.error) as e:
+        yield from reader.rest()
+        raise DamagedSource(reader.place, f"damaged gzip: {describe(e)}") from e
+    except _Broken as e:
+        raise DamagedSource(reader.place, str(e)) from e.__cause__
+    root = reader.root
+    if not reader.number and (root is None or root.tag not in _ROOTS):
+        found = "a prefix that is not declared" if root is None else f"root element <{root.tag}>"
+        raise DamagedSource("at the start", f"{found}, expected <PubmedArticleSet> or the like")
+
+
+class _Broken(Exception):
+    """XML that can be parsed no further, and why."""
+
+
+class _Reader:
+    """Makes records of a file's pieces, and goes on behind one that cannot be parsed.
+
+    ``number`` counts the records so far, ``root`` is the root's element once the file has ended.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._last: int | None = None  # the PMID of the last citation
+        self._frame: Frame | None = None
+        self._elements = _Elements()
+        # Since when no record was open: what was fed, the records of that, and the state before.
+        self._fed = b""
+        self._waiting: list[Record] = []
+        self._before: tuple[int, int | None] = (0, None)
+        self._ended = False  # whether the root has ended
+
+    @property
+    def root(self) -> etree._Element | None:
+        return self._elements.root
+
+    @property
+    def place(self) -> str:
+        """How far the file has been read."""
+        if not self.number:
+            return "at the start"
+        return f"after record {self.number}" + (f" (PMID {self._last})" if self._last else "")
+
+    def feed(self, piece: bytes, frame: Frame | None) -> Iterator[Record]:
+        """Yield the records that end in ``piece``, or in those before it."""
+        self._frame = frame
+        if frame is None:
+            yield from self.rest()
+            yield from self._parse(piece)
+            return
+        self._fed += piece
         try:
-            chunk = next(chunks, b"")
-            if chunk:
-                parser.feed(chunk)
+            self._waiting.extend(self._parse(piece))
+        except _Broken:
+            if self._ended:
+                raise
+            yield from self._one_by_one(frame, more=True)
+        end = piece.rstrip()
+        # What else stands at the end may be found to be broken only with the next piece.
+        if not self._elements.open and end.endswith(frame.ends):
+            yield from self.rest()
+        self._ended = end.endswith(frame.foot)
+
+    def close(self) -> Iterator[Record]:
+        """Yield what is left at the end of the file."""
+        try:
+            self._waiting.extend(self._parse(b""))
+        except _Broken:
+            if self._frame is None or not self._fed:
+                raise
+            yield from self._one_by_one(self._frame, more=False)
+            yield from self._parse(b"")
+        yield from self.rest()
+
+    def rest(self) -> Iterator[Record]:
+        """Yield the records that wait until none is open: an open one may be broken, and then all
+        that was fed since is read again, one by one."""
+        waiting, self._waiting, self._fed = self._waiting, [], b""
+        self._before = (self.number, self._last)
+        yield from waiting
+
+    def _parse(self, piece: bytes) -> Iterator[Record]:
+        for element in self._elements.feed(piece, self._frame.names if self._frame else ()):
+            yield from self._records(element)
+
+    def _one_by_one(self, frame: Frame, more: bool) -> Iterator[Record]:
+        """Yield the records of what was fed last, each parsed alone. ``more``: the file goes on."""
+        units, (self.number, self._last) = frame.units(self._fed), self._before
+        self._fed, self._waiting = b"", []
+        self._elements = _Elements()
+        self._feed_mere(frame.head)
+        for unit in units:
+            data, after = unit.data, unit.after
+            if unit.has_end:
+                after, foot, beyond = after.partition(frame.foot)
             else:
-                root = parser.close()
-        except (EOFError, zlib.error) as e:
-            damage = (f"damaged gzip: {describe(e)}", e)
+                data, foot, beyond = data.partition(frame.foot)
+            # Whatever is odd in a file that is cut off is due to that.
+            cut_off = unit is units[-1] and not more and not foot
+            if cut_off and not unit.has_end:
+                raise _Broken("broken XML: the file ends within a record")
+            yield from self._alone(frame, unit, data)
+            if cut_off:
+                raise _Broken(f"broken XML: the file ends without {frame.foot.decode()}")
+            try:
+                for _ in _Elements().whole(frame.head + after + frame.foot):
+                    pass
+            except _Broken as e:
+                yield Rejection(self.place, _PLACE.sub("", str(e)))
+            if beyond.strip():
+                raise _Broken("broken XML: something after the end of the root")
+            if foot:
+                self._feed_mere(foot)
+
+    def _feed_mere(self, frame: bytes) -> None:
+        for _ in self._elements.feed(frame):  # in which no record ends
+            pass
+
+    def _alone(self, frame: Frame, unit: Unit, data: bytes) -> list[Record]:
+        """The records of one unit; a rejection if it is broken."""
+        try:
+            whole = _Elements().whole(frame.head + data + frame.foot)
+            return [record for element in whole for record in self._records(element)]
+        except _Broken as e:
+            if unit.name == "DeleteCitation":  # what it deletes would not be known
+                raise
+            self.number += 1
+            place = f"record {self.number}" + (f", PMID {unit.pmid}" if unit.pmid else "")
+            return [Rejection(place, _PLACE.sub("", str(e)), unit.pmid)]
+
+    def _records(self, element: etree._Element) -> Iterator[Record]:
+        if element.tag == "DeleteCitation":
+            yield from _deletions(element)
+            return
+        self.number += 1
+        record = _record(element, self.number)
+        self._last = record.pmid if isinstance(record, Citation) else self._last
+        yield record
+
+
+class _Elements:
+    """Parses one document in pieces. ``open`` counts the records that have begun and not ended,
+    ``root`` is the root's element once the document has ended."""
+
+    def __init__(self) -> None:
+        self.root: etree._Element | None = None
+        self.open = 0
+        self._pending = 0  # bytes fed since the last record ended
+        self._checked = False  # whether the file is known to declare no entities
+        self._parser = etree.XMLPullParser(
+            ("start", "end"),
+            tag=(*_RECORDS, "DeleteCitation"),
+            resolve_entities=False,
+            no_network=True,
+            load_dtd=False,
+            huge_tree=False,
+            remove_comments=True,
+            remove_pis=True,
+        )
+
+    def whole(self, document: bytes) -> Iterator[etree._Element]:
+        """Yield the elements of a document that is given at once."""
+        yield from self.feed(document)
+        yield from self.feed(b"")
+
+    def feed(self, piece: bytes, names: Sequence[str] = ()) -> Iterator[etree._Element]:
+        """Yield the records and blocks of deletions that end in ``piece``; b"" ends the document.
+        An element is gone when the next is asked for. ``names`` are those of records that hold no
+        record.
+
+        Raises:
+            _Broken: if the document can be parsed no further, after all that ended before.
+        """
+        broken: tuple[str, Exception | None] | None = None
+        try:
+            if piece:
+                self._parser.feed(piece)
+            else:
+                self.root = self._parser.close()
         except etree.XMLSyntaxError as e:
             # That a prefix is not declared, as of MathML, is told at the end, and harms nobody;
             # what else is wrong is in the log.
             if e.code != etree.ErrorTypes.NS_ERR_UNDEFINED_NAMESPACE:
-                damage = (f"broken XML: {e}", e)
+                broken = (f"broken XML: {e}", e)
         # lxml raises nothing for an undefined entity, and after some errors it would take the next
         # bytes for a new file: its log has both.
-        log = parser.feed_error_log
-        if not damage and (fatal := next(iter(log.filter_from_fatals()), None)):
-            damage = (f"broken XML: {fatal.message}", None)
+        log = self._parser.feed_error_log
+        if not broken and (fatal := next(iter(log.filter_from_fatals()), None)):
+            broken = (f"broken XML: {fatal.message}", None)
         undefined = bool(log.filter_types(etree.ErrorTypes.WAR_UNDECLARED_ENTITY))
-        pending += len(chunk) if not damage else 0
-        for _, element in parser.read_events():
-            if not checked:
+        self._pending += len(piece) if not broken else 0
+        for event, element in self._parser.read_events():
+            if not self._checked:
                 _refuse_entities(element)
-                checked = True
+                self._checked = True
             parent = element.getparent()
+            if event == "start" and self.open and element.tag in names:
+                raise _Broken("broken XML: a record within a record")
             if parent is not None and parent.tag in _RECORDS:
                 continue  # a MedlineCitation in a PubmedArticle: read when the latter ends
+            if event == "start":
+                self.open += element.tag != "DeleteCitation"
+                continue
             if undefined and (entity := _ENTITY.search(etree.tostring(element))):
-                name = entity[0].decode()
-                damage = (f"entity {name} of record {read + 1} is not defined in the file", None)
-                break
-            pending = 0
-            if element.tag == "DeleteCitation":
-                yield from _deletions(element)
-            else:
-                read += 1
-                record = _record(element, read)
-                last = record.pmid if isinstance(record, Citation) else last
-                yield record
+                raise _Broken(f"entity {entity[0].decode()} is not defined in the file")
+            self.open -= element.tag != "DeleteCitation"
+            self._pending = 0
+            yield element
             _forget(element)
-        if not damage and pending > MAX_RECORD_BYTES:
-            damage = (f"a record of more than {MAX_RECORD_BYTES >> 20} MiB", None)
-        if damage:
-            place = f"after record {read}" + (f" (PMID {last})" if last else "")
-            raise DamagedSource(place if read else "at the start", damage[0]) from damage[1]
-        if not chunk:
-            break
-    if not read and (root is None or root.tag not in _ROOTS):
-        found = "a prefix that is not declared" if root is None else f"root element <{root.tag}>"
-        raise DamagedSource("at the start", f"{found}, expected <PubmedArticleSet> or the like")
+        if not broken and self._pending > MAX_RECORD_BYTES:
+            broken = (f"a record of more than {MAX_RECORD_BYTES >> 20} MiB", None)
+        if broken:
+            raise _Broken(broken[0]) from broken[1]
 
 
 def _refuse_entities(element: etree._Element) -> None:

@@ -41,13 +41,15 @@ SCAN_SCHEMA = pa.schema(
         pa.field("empty", pa.list_(pa.bool_())),
         pa.field("deleted", pa.list_(pa.int64())),
         pa.field("rejected", pa.list_(_PLACED_REASON)),
+        pa.field("broken", pa.list_(pa.int64())),
         pa.field("damage", _PLACED_REASON),
         pa.field("md5", pa.string()),
     ]
 )
 """One row is one shard, and ``shard`` its index in the run. The lists from ``pmid`` to ``empty``
 are in file order, so that a citation is known by its position in them; ``empty`` says whether it
-has no text. ``deleted`` holds the PMIDs of DeleteCitation. ``damage`` is null if all was read.
+has no text. ``deleted`` holds the PMIDs of DeleteCitation,
+``broken`` those of rejected records, as far as they are known. ``damage`` is null if all was read.
 ``md5`` is that of the file's bytes, in hex."""
 
 
@@ -57,7 +59,8 @@ def scan_shard(shard: Shard, index: int) -> pa.Table:
     Raises:
         OSError: if the file cannot be read.
     """
-    pmids, versions, digests, metadata, empty, deleted, rejected = [], [], [], [], [], [], []
+    pmids, versions, digests, metadata, empty = [], [], [], [], []
+    deleted, rejected, broken = [], [], []
     damage = None
     md5 = digest_shard(shard)
     try:
@@ -73,9 +76,10 @@ def scan_shard(shard: Shard, index: int) -> pa.Table:
                     deleted.append(record.pmid)
                 case Rejection():
                     rejected.append({"place": record.place, "reason": record.reason})
+                    broken += [] if record.pmid is None else [record.pmid]
     except DamagedSource as e:
         damage = {"place": e.place, "reason": e.cause}
-    row = [index, pmids, versions, digests, metadata, empty, deleted, rejected, damage, md5]
+    row = [index, pmids, versions, digests, metadata, empty, deleted, rejected, broken, damage, md5]
     return pa.table([pa.array([v], f.type) for v, f in zip(row, SCAN_SCHEMA, strict=True)],
                     schema=SCAN_SCHEMA)  # fmt: skip
 

@@ -64,6 +64,12 @@ def test_a_baseline_removes_nlms_rows_that_it_no_longer_holds(intake: MakeIntake
     assert removed(intake(files, baseline=True, max_vanished=0.1)) == [5]
 
 
+def test_the_row_of_a_record_that_cannot_be_read_stays(intake: MakeIntake) -> None:
+    files = {"pubmed26n0001.xml": xml(1, 2, 3, 4, 5, 6, 7).replace("Text 7", "Text & 7")}
+    given = intake(files, baseline=True, max_vanished=0.1)
+    assert removed(given) == [8] and given.baseline == 26
+
+
 def test_more_than_may_vanish_is_refused(intake: MakeIntake) -> None:
     files = {"pubmed26n0001.xml": xml(1, 2, 3, 4, 5, 6)}
     given = intake(files, baseline=True, max_vanished=0.1)

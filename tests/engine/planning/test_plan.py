@@ -46,6 +46,7 @@ def scanned(shards: list[list[Key]]) -> pa.Table:
             "empty": [not k.text for k in keys],
             "deleted": [],
             "rejected": [],
+            "broken": [],
             "damage": None,
         }
         for i, keys in enumerate(shards)

@@ -747,10 +747,48 @@ def test_short_file_cut_at_every_byte() -> None:
 def test_broken_in_the_middle(junk: bytes, cause: str, others: int) -> None:
     good = [titled(n) for n in range(1, others + 1)]
     data = file_of(*good, titled(9999, "JUNK"), *good).replace(b"JUNK", junk)
-    records, damage = read_damaged(data)
-    assert records == [Citation(n, "Fine.", 5) for n in range(1, others + 1)]
-    assert damage.place == f"after record {others} (PMID {others})"
-    assert cause in damage.cause
+    around = [Citation(n, "Fine.", 5) for n in range(1, others + 1)]
+    before, (broken, *rest) = read(data)[:others], read(data)[others:]
+    assert before == around == rest
+    assert isinstance(broken, Rejection)
+    assert (broken.place, broken.pmid) == (f"record {others + 1}, PMID 9999", 9999)
+    assert cause in broken.reason
+
+
+_START, _END = "<PubmedArticle>", "</PubmedArticle>"
+
+
+@pytest.mark.parametrize(
+    ("records", "read_as"),
+    [
+        ([titled(1), titled(2).removesuffix(_END), titled(3)], [1, "record 2, PMID 2", 3]),
+        ([titled(1), titled(2)[:60], titled(3)], [1, "record 2, PMID 2", 3]),
+        ([titled(1), titled(2).removeprefix(_START), titled(3)], [1, "after record 1 (PMID 1)", 3]),
+        ([titled(1), "a < b", titled(3)], [1, "after record 1 (PMID 1)", 3]),
+        ([titled(1, "a < b"), titled(2, "a < b"), titled(3)],
+         ["record 1, PMID 1", "record 2, PMID 2", 3]),
+        ([titled(1), titled(2, f"<!-- {_START} --> & <![CDATA[{_END}]]>"), titled(3)],
+         [1, "record 2, PMID 2", 3]),
+        ([titled(1), titled(2, "&"), titled(3), "<DeleteCitation><PMID>9</PMID></DeleteCitation>"],
+         [1, "record 2, PMID 2", 3, Deletion(9)]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("root", ["PubmedArticleSet", "PubmedArticleSet xmlns:mml='uri:m'"])
+def test_a_broken_record_costs_itself(
+    records: list[str], read_as: list[int | str | Record], root: str
+) -> None:
+    data = f"<{root}>{''.join(records)}</PubmedArticleSet>".encode()
+    assert read_as == [
+        r.pmid if isinstance(r, Citation) else r.place if isinstance(r, Rejection) else r
+        for r in read(data)
+    ]
+
+
+def test_what_is_deleted_must_be_known() -> None:
+    broken = "<DeleteCitation><PMID>9</PMID>&</DeleteCitation>"
+    records, damage = read_damaged(file_of(titled(1), titled(2, "&"), broken))
+    assert [r.pmid for r in records if not isinstance(r, Deletion)] == [1, 2]
+    assert damage.place == "after record 2 (PMID 1)"
 
 
 @pytest.mark.parametrize(
@@ -863,18 +901,19 @@ def test_dtd_is_never_fetched() -> None:
 def test_dtd_beside_the_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pubmed.dtd").write_text("<!ENTITY nbsp ' '>")
     monkeypatch.chdir(tmp_path)
-    records, damage = read_damaged(file_of(titled(1, "a&nbsp;b"), doctype=EXTERNAL_DTD))
-    assert records == []
-    assert damage.cause == "entity &nbsp; of record 1 is not defined in the file"
+    assert read(file_of(titled(1, "a&nbsp;b"), doctype=EXTERNAL_DTD)) == [
+        Rejection("record 1, PMID 1", "entity &nbsp; is not defined in the file", 1)
+    ]
 
 
 def test_entity_of_the_dtd_makes_up_no_text() -> None:
     # With a DTD that is not loaded, an undefined entity is no fault to the parser.
     data = file_of(titled(1), titled(2, "a <i>&nbsp;</i> b"), titled(3), doctype=EXTERNAL_DTD)
-    records, damage = read_damaged(data)
-    assert records == [Citation(1, "Fine.", 5)]
-    assert damage.place == "after record 1 (PMID 1)"
-    assert damage.cause == "entity &nbsp; of record 2 is not defined in the file"
+    assert read(data) == [
+        Citation(1, "Fine.", 5),
+        Rejection("record 2, PMID 2", "entity &nbsp; is not defined in the file", 2),
+        Citation(3, "Fine.", 5),
+    ]
 
 
 _LAUGHS = "".join(f"<!ENTITY l{n} '{f'&l{n - 1};' * 10}'>" for n in range(1, 12))

@@ -63,6 +63,7 @@ def test_scan_of_an_awkward_file() -> None:
         "empty": [False] * 4,
         "deleted": [99100004, 99100005],
         "rejected": [{"place": "record 4", "reason": "no PMID, expected a positive whole number"}],
+        "broken": [],
         "damage": None,
         "md5": hashlib.md5(AWKWARD_FILE.read_bytes()).hexdigest(),
     }
@@ -120,12 +121,19 @@ def test_batch_sizes(five: Shard, batch_rows: int, sizes: list[int]) -> None:
 
 
 def test_damage_is_reported_once_and_both_passes_end_there(tmp_path: Path) -> None:
-    shard = shard_of(tmp_path / "a.xml", xml("a", "b", "c").replace(b">c<", b">c&<"))
+    shard = shard_of(tmp_path / "a.xml", xml("a", "b", "c").partition(b">c<")[0])
     keys = scan(shard)
     assert keys["pmid"] == read(shard)["pmid"].to_pylist() == [1, 2]
     assert keys["damage"]["place"] == "after record 2 (PMID 2)"  # type: ignore[index]
     assert keys["damage"]["reason"].startswith("broken XML")  # type: ignore[index]
     assert keys["rejected"] == []
+
+
+def test_a_broken_record_is_rejected_and_both_passes_go_on(tmp_path: Path) -> None:
+    shard = shard_of(tmp_path / "a.xml", xml("a", "b", "c").replace(b">b<", b">b&<"))
+    keys = scan(shard)
+    assert keys["pmid"] == read(shard)["pmid"].to_pylist() == [1, 3]
+    assert (keys["damage"], keys["broken"]) == (None, [2])
 
 
 def test_a_file_that_cannot_be_read_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
@@ -164,7 +172,7 @@ def test_file_without_records(tmp_path: Path) -> None:
     shard = shard_of(tmp_path / "a.xml", xml())
     assert scan(shard) == {
         "shard": 3, "pmid": [], "version": [], "text_digest": [], "metadata_digest": [],
-        "empty": [], "deleted": [], "rejected": [], "damage": None,
+        "empty": [], "deleted": [], "rejected": [], "broken": [], "damage": None,
         "md5": hashlib.md5((tmp_path / "a.xml").read_bytes()).hexdigest(),
     }  # fmt: skip
     assert list(read_citations(shard)) == []
