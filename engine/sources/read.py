@@ -9,13 +9,14 @@ The second pass (:func:`read_citations`) yields just the citations that are want
 citations takes seconds, annotating them minutes to hours.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
 
 from engine.sources.pubmed_xml import read_pubmed_xml
-from engine.sources.shards import Shard, digest_shard, open_shard
+from engine.sources.shards import Shard, fetched_shard
 from engine.sources.tabular import read_jsonl, read_parquet
 from schemas.citation import (
     Citation,
@@ -27,7 +28,14 @@ from schemas.citation import (
 )
 from schemas.errors import DamagedSource
 
-_READERS = {"pubmed-xml": read_pubmed_xml, "parquet": read_parquet, "jsonl": read_jsonl}
+_READERS: dict[
+    str, Callable[[IO[bytes], str | None], Iterator[Citation | Deletion | Rejection]]
+] = {
+    "pubmed-xml": lambda stream, shown: read_pubmed_xml(stream),
+    "parquet": read_parquet,
+    "jsonl": read_jsonl,
+}
+"""By format: from a stream, and the file's name where what is odd is to be logged."""
 
 _PLACED_REASON = pa.struct([("place", pa.string()), ("reason", pa.string())])
 
@@ -62,23 +70,25 @@ def scan_shard(shard: Shard, index: int) -> pa.Table:
     pmids, versions, digests, metadata, empty = [], [], [], [], []
     deleted, rejected, broken = [], [], []
     damage = None
-    md5 = digest_shard(shard)
-    try:
-        for record in _read_records(shard):
-            match record:
-                case Citation():
-                    pmids.append(record.pmid)
-                    versions.append(record.version)
-                    digests.append(digest_text(record.text))
-                    metadata.append(digest_metadata(record))
-                    empty.append(not record.text)
-                case Deletion():
-                    deleted.append(record.pmid)
-                case Rejection():
-                    rejected.append({"place": record.place, "reason": record.reason})
-                    broken += [] if record.pmid is None else [record.pmid]
-    except DamagedSource as e:
-        damage = {"place": e.place, "reason": e.cause}
+    # An OSError is not taken for damage: the file may be whole, and its records must not be taken
+    # for absent.
+    with fetched_shard(shard) as (stream, md5):
+        try:
+            for record in _READERS[shard.format](stream, shard.shown):
+                match record:
+                    case Citation():
+                        pmids.append(record.pmid)
+                        versions.append(record.version)
+                        digests.append(digest_text(record.text))
+                        metadata.append(digest_metadata(record))
+                        empty.append(not record.text)
+                    case Deletion():
+                        deleted.append(record.pmid)
+                    case Rejection():
+                        rejected.append({"place": record.place, "reason": record.reason})
+                        broken += [] if record.pmid is None else [record.pmid]
+        except DamagedSource as e:
+            damage = {"place": e.place, "reason": e.cause}
     row = [index, pmids, versions, digests, metadata, empty, deleted, rejected, broken, damage, md5]
     return pa.table([pa.array([v], f.type) for v, f in zip(row, SCAN_SCHEMA, strict=True)],
                     schema=SCAN_SCHEMA)  # fmt: skip
@@ -96,24 +106,25 @@ def read_citations(
         OSError: if the file cannot be read or is not the one that was scanned, which shows in its
             MD5 (if the shard has one) or in a number of citations other than ``wanted`` has.
     """
-    if shard.md5 is not None and (md5 := digest_shard(shard)) != shard.md5:
-        raise OSError(
-            f"{shard.shown}: changed since it was planned: had MD5 {shard.md5}, has {md5}"
-        )
     batch: list[Citation] = []
     number = 0
-    try:
-        for record in _read_records(shard):
-            if not isinstance(record, Citation):
-                continue
-            if wanted is None or (number < len(wanted) and wanted[number]):
-                batch.append(record)
-                if len(batch) == batch_rows:
-                    yield citations_to_batch(batch, shard.name)
-                    batch = []
-            number += 1
-    except DamagedSource:
-        pass
+    with fetched_shard(shard) as (stream, md5):
+        if shard.md5 not in (None, md5):
+            raise OSError(
+                f"{shard.shown}: changed since it was planned: had MD5 {shard.md5}, has {md5}"
+            )
+        try:
+            for record in _READERS[shard.format](stream, None):
+                if not isinstance(record, Citation):
+                    continue
+                if wanted is None or (number < len(wanted) and wanted[number]):
+                    batch.append(record)
+                    if len(batch) == batch_rows:
+                        yield citations_to_batch(batch, shard.name)
+                        batch = []
+                number += 1
+        except DamagedSource:
+            pass
     if wanted is not None and number != len(wanted):
         raise OSError(
             f"{shard.shown}: changed since it was planned: had {len(wanted)} citations, "
@@ -121,10 +132,3 @@ def read_citations(
         )
     if batch:
         yield citations_to_batch(batch, shard.name)
-
-
-def _read_records(shard: Shard) -> Iterator[Citation | Deletion | Rejection]:
-    # An OSError is not taken for damage: the file may be whole, and its records must not be taken
-    # for absent.
-    with open_shard(shard) as stream:
-        yield from _READERS[shard.format](stream)

@@ -6,11 +6,14 @@ what is in the files.
 
 import hashlib
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import IO
+from typing import IO, cast
+
+from fsspec.implementations.local import LocalFileSystem
 
 from engine.sources.nlm import nlm_number
 from engine.storage.filesystem import ARROW_SCHEMES, filesystem, open_input
@@ -26,6 +29,10 @@ FORMATS = {
     ".ndjson": "jsonl",
 }
 """The format of a file, by the end of its name."""
+
+
+_COPIED_BYTES = 1 << 30  # NLM's files have up to 100 MB
+_COPIED_IN_MEMORY_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,31 @@ def open_shard(shard: Shard) -> Iterator[IO[bytes]]:
     fs, path = filesystem(shard.uri)
     with open_input(fs, path) as stream:
         yield stream
+
+
+@contextmanager
+def fetched_shard(shard: Shard) -> Iterator[tuple[IO[bytes], str]]:
+    """The raw bytes of a shard, seekable, and their MD5 as :func:`digest_shard` gives it.
+
+    A file of a store is asked for once, and read from a temporary copy of it, unless it is longer
+    than _COPIED_BYTES.
+    """
+    fs, path = filesystem(shard.uri)
+    digest, size = hashlib.md5(usedforsecurity=False), 0
+    copied = not isinstance(fs, LocalFileSystem)
+    with (
+        open_input(fs, path) as stream,
+        tempfile.SpooledTemporaryFile(_COPIED_IN_MEMORY_BYTES) as copy,
+    ):
+        while piece := stream.read(1 << 20):
+            digest.update(piece)
+            size += len(piece)
+            copied = copied and size <= _COPIED_BYTES
+            if copied:
+                copy.write(piece)
+        given = cast("IO[bytes]", copy) if copied else stream
+        given.seek(0)
+        yield given, digest.hexdigest()
 
 
 def digest_shard(shard: Shard) -> str:

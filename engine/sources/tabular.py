@@ -34,8 +34,9 @@ _ROWS_PER_READ = 256
 _MAX_LINE_BYTES = 16 << 20
 
 
-def read_parquet(stream: IO[bytes]) -> Iterator[Citation | Rejection]:
-    """Yield the rows of a Parquet file in order.
+def read_parquet(stream: IO[bytes], shown: str | None = None) -> Iterator[Citation | Rejection]:
+    """Yield the rows of a Parquet file in order. What values of optional columns are left out is
+    logged, if the file is ``shown`` by some name.
 
     Raises:
         DamagedSource: where the file can be read no further, or lacks ``pmid`` or ``title``.
@@ -64,15 +65,16 @@ def read_parquet(stream: IO[bytes]) -> Iterator[Citation | Rejection]:
                     else:
                         row = {name: row[given] for name, given in names.items()}
                         yield _citation(row, f"row {number}", unfit)
-        _tell(stream, unfit)
+        _tell(shown, unfit)
     except (pa.ArrowException, OSError) as e:
         raise DamagedSource(f"after row {number}", f"damaged Parquet: {e}") from e
 
 
-def read_jsonl(stream: IO[bytes]) -> Iterator[Citation | Rejection]:
+def read_jsonl(stream: IO[bytes], shown: str | None = None) -> Iterator[Citation | Rejection]:
     """Yield the lines of a JSONL file (plain or gzip) in order; empty lines are passed over.
 
     A line that is no JSON object is rejected alone, since the next line can be read without it.
+    What values of optional columns are left out is logged, if the file is ``shown`` by some name.
 
     Raises:
         DamagedSource: where the gzip stream breaks, or a line is longer than 16 MiB.
@@ -85,7 +87,7 @@ def read_jsonl(stream: IO[bytes]) -> Iterator[Citation | Rejection]:
         except (gzip.BadGzipFile, EOFError, zlib.error) as e:
             raise DamagedSource(f"after line {number}", f"damaged gzip: {e}") from e
         if not line:
-            _tell(stream, unfit)
+            _tell(shown, unfit)
             return
         number += 1
         if len(line) > _MAX_LINE_BYTES:
@@ -138,13 +140,12 @@ def _known_names(given: Collection[str]) -> dict[str, str]:
     return names
 
 
-def _tell(stream: IO[bytes], unfit: Counter[str]) -> None:
+def _tell(shown: str | None, unfit: Counter[str]) -> None:
     """Log what was left out of a file's optional columns."""
-    file = getattr(stream, "path", None) or getattr(stream, "name", "a file")
-    for column, count in unfit.items():
+    for column, count in unfit.items() if shown else ():
         logger.warning(
             "%s: column %s: %d values left out, expected %s",
-            file, column, count, _EXPECTED[column],
+            shown, column, count, _EXPECTED[column],
         )  # fmt: skip
 
 

@@ -21,4 +21,6 @@ def is_gzip(stream: IO[bytes]) -> bool:
 
 def unzip(stream: IO[bytes]) -> IO[bytes]:
     """The stream itself or, if it is gzip, a stream of its unzipped bytes."""
-    return cast("IO[bytes]", gzip.GzipFile(fileobj=stream)) if is_gzip(stream) else stream
+    return (
+        cast("IO[bytes]", gzip.GzipFile(fileobj=stream, mode="rb")) if is_gzip(stream) else stream
+    )

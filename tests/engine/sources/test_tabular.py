@@ -31,7 +31,7 @@ def parquet(table: pa.Table | dict[str, list[object]], **options: object) -> byt
 
 
 def jsonl(data: bytes) -> list[Row]:
-    return list(read_jsonl(io.BytesIO(data)))
+    return list(read_jsonl(io.BytesIO(data), "a file"))
 
 
 def read_damaged(reader: Callable[..., object], data: bytes) -> tuple[list[Row], DamagedSource]:
@@ -156,7 +156,7 @@ def test_an_optional_value_that_does_not_fit_is_left_out_and_counted(
     assert found[1:] == [Citation(9, "T.", 2)] * 2
     citations_to_batch([c for c in found if isinstance(c, Citation)], "s")
     (record,) = caplog.records
-    assert f"column {column}: 2 values left out, expected a " in record.getMessage()
+    assert f"a file: column {column}: 2 values left out, expected a " in record.getMessage()
 
 
 def test_two_columns_that_differ_in_case_only_are_told() -> None:
