@@ -28,6 +28,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from engine.storage.duck import connect
 from engine.tables.layout.files import NO_PMIDS, among
 from engine.tables.ledger import positions
 from engine.tables.reading import KEY_COLUMNS
@@ -134,7 +135,7 @@ def make_plan(
     for part in np.array_split(pmids, max(1, -(-len(pmids) // _PMIDS_AT_ONCE))):
         spoken = pa.concat_tables([citations.of(part), deletions.of(part)])
         stored = keys(part)
-        with duckdb.connect() as db:
+        with connect() as db:
             db.register("spoken", spoken)
             db.register("stored", stored)
             db.register("later", after)

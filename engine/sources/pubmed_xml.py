@@ -13,15 +13,16 @@ leaves it out, and says which faults in it therefore pass unnoticed.
 
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import IO
 
 from lxml import etree
 
+from engine.sources.elements import Broken, Elements
 from engine.sources.inflate import describe, inflate
 from engine.sources.mend import mend
-from engine.sources.records import MAX_RECORD_BYTES, Frame, Unit, cut_at_records
+from engine.sources.records import Frame, Unit, cut_at_records
 from engine.sources.skim import skim
 from schemas.citation import Citation, Deletion, Rejection, lay_out_text, squeeze
 from schemas.errors import DamagedSource
@@ -30,8 +31,6 @@ _ROOTS = {
     "PubmedArticleSet", "PubmedBookArticleSet", "MedlineCitationSet",
     "PubmedArticle", "PubmedBookArticle", "MedlineCitation", "BookDocument",
 }  # fmt: skip
-_RECORDS = ("PubmedArticle", "PubmedBookArticle", "MedlineCitation", "BookDocument")
-_ENTITY = re.compile(rb"&(?!amp;|lt;|gt;|quot;|#)[^;]*;")
 _PLACE = re.compile(r",? line \d+(?:, column \d+)?| \(<string>.*\)")
 """Where a fault is, in a parser's words: of no use for a record that is parsed alone."""
 _YEAR = re.compile(r"\b(1[5-9]|20)\d\d\b")
@@ -62,16 +61,12 @@ def read_pubmed_xml(stream: IO[bytes]) -> Iterator[Record]:
     except (EOFError, zlib.error) as e:
         yield from reader.rest()
         raise DamagedSource(reader.place, f"damaged gzip: {describe(e)}") from e
-    except _Broken as e:
+    except Broken as e:
         raise DamagedSource(reader.place, str(e)) from e.__cause__
     root = reader.root
     if not reader.number and (root is None or root.tag not in _ROOTS):
         found = "a prefix that is not declared" if root is None else f"root element <{root.tag}>"
         raise DamagedSource("at the start", f"{found}, expected <PubmedArticleSet> or the like")
-
-
-class _Broken(Exception):
-    """XML that can be parsed no further, and why."""
 
 
 class _Reader:
@@ -84,7 +79,7 @@ class _Reader:
         self.number = 0
         self._last: int | None = None  # the PMID of the last citation
         self._frame: Frame | None = None
-        self._elements = _Elements()
+        self._elements = Elements()
         # Since when no record was open: what was fed, the records of that, and the state before.
         self._fed = b""
         self._waiting: list[Record] = []
@@ -112,7 +107,7 @@ class _Reader:
         self._fed += piece
         try:
             self._waiting.extend(self._parse(piece))
-        except _Broken:
+        except Broken:
             if self._ended:
                 raise
             yield from self._one_by_one(frame, more=True)
@@ -126,7 +121,7 @@ class _Reader:
         """Yield what is left at the end of the file."""
         try:
             self._waiting.extend(self._parse(b""))
-        except _Broken:
+        except Broken:
             if self._frame is None or not self._fed:
                 raise
             yield from self._one_by_one(self._frame, more=False)
@@ -148,7 +143,7 @@ class _Reader:
         """Yield the records of what was fed last, each parsed alone. ``more``: the file goes on."""
         units, (self.number, self._last) = frame.units(self._fed), self._before
         self._fed, self._waiting = b"", []
-        self._elements = _Elements()
+        self._elements = Elements()
         self._feed_mere(frame.head)
         for unit in units:
             data, after = unit.data, unit.after
@@ -159,17 +154,17 @@ class _Reader:
             # Whatever is odd in a file that is cut off is due to that.
             cut_off = unit is units[-1] and not more and not foot
             if cut_off and not unit.has_end:
-                raise _Broken("broken XML: the file ends within a record")
+                raise Broken("broken XML: the file ends within a record")
             yield from self._alone(frame, unit, data)
             if cut_off:
-                raise _Broken(f"broken XML: the file ends without {frame.foot.decode()}")
+                raise Broken(f"broken XML: the file ends without {frame.foot.decode()}")
             try:
-                for _ in _Elements().whole(frame.head + after + frame.foot):
+                for _ in Elements().whole(frame.head + after + frame.foot):
                     pass
-            except _Broken as e:
+            except Broken as e:
                 yield Rejection(self.place, _PLACE.sub("", str(e)))
             if beyond.strip():
-                raise _Broken("broken XML: something after the end of the root")
+                raise Broken("broken XML: something after the end of the root")
             if foot:
                 self._feed_mere(foot)
 
@@ -180,9 +175,9 @@ class _Reader:
     def _alone(self, frame: Frame, unit: Unit, data: bytes) -> list[Record]:
         """The records of one unit; a rejection if it is broken."""
         try:
-            whole = _Elements().whole(frame.head + data + frame.foot)
+            whole = Elements().whole(frame.head + data + frame.foot)
             return [record for element in whole for record in self._records(element)]
-        except _Broken as e:
+        except Broken as e:
             if unit.name == "DeleteCitation":  # what it deletes would not be known
                 raise
             self.number += 1
@@ -197,98 +192,6 @@ class _Reader:
         record = _record(element, self.number)
         self._last = record.pmid if isinstance(record, Citation) else self._last
         yield record
-
-
-class _Elements:
-    """Parses one document in pieces. ``open`` counts the records that have begun and not ended,
-    ``root`` is the root's element once the document has ended."""
-
-    def __init__(self) -> None:
-        self.root: etree._Element | None = None
-        self.open = 0
-        self._pending = 0  # bytes fed since the last record ended
-        self._checked = False  # whether the file is known to declare no entities
-        self._parser = etree.XMLPullParser(
-            ("start", "end"),
-            tag=(*_RECORDS, "DeleteCitation"),
-            resolve_entities=False,
-            no_network=True,
-            load_dtd=False,
-            huge_tree=False,
-            remove_comments=True,
-            remove_pis=True,
-        )
-
-    def whole(self, document: bytes) -> Iterator[etree._Element]:
-        """Yield the elements of a document that is given at once."""
-        yield from self.feed(document)
-        yield from self.feed(b"")
-
-    def feed(self, piece: bytes, names: Sequence[str] = ()) -> Iterator[etree._Element]:
-        """Yield the records and blocks of deletions that end in ``piece``; b"" ends the document.
-        An element is gone when the next is asked for. ``names`` are those of records that hold no
-        record.
-
-        Raises:
-            _Broken: if the document can be parsed no further, after all that ended before.
-        """
-        broken: tuple[str, Exception | None] | None = None
-        try:
-            if piece:
-                self._parser.feed(piece)
-            else:
-                self.root = self._parser.close()
-        except etree.XMLSyntaxError as e:
-            # That a prefix is not declared, as of MathML, is told at the end, and harms nobody;
-            # what else is wrong is in the log.
-            if e.code != etree.ErrorTypes.NS_ERR_UNDEFINED_NAMESPACE:
-                broken = (f"broken XML: {e}", e)
-        # lxml raises nothing for an undefined entity, and after some errors it would take the next
-        # bytes for a new file: its log has both.
-        log = self._parser.feed_error_log
-        if not broken and (fatal := next(iter(log.filter_from_fatals()), None)):
-            broken = (f"broken XML: {fatal.message}", None)
-        undefined = bool(log.filter_types(etree.ErrorTypes.WAR_UNDECLARED_ENTITY))
-        self._pending += len(piece) if not broken else 0
-        for event, element in self._parser.read_events():
-            if not self._checked:
-                _refuse_entities(element)
-                self._checked = True
-            parent = element.getparent()
-            if event == "start" and self.open and element.tag in names:
-                raise _Broken("broken XML: a record within a record")
-            if parent is not None and parent.tag in _RECORDS:
-                continue  # a MedlineCitation in a PubmedArticle: read when the latter ends
-            if event == "start":
-                self.open += element.tag != "DeleteCitation"
-                continue
-            if undefined and (entity := _ENTITY.search(etree.tostring(element))):
-                raise _Broken(f"entity {entity[0].decode()} is not defined in the file")
-            self.open -= element.tag != "DeleteCitation"
-            self._pending = 0
-            yield element
-            _forget(element)
-        if not broken and self._pending > MAX_RECORD_BYTES:
-            broken = (f"a record of more than {MAX_RECORD_BYTES >> 20} MiB", None)
-        if broken:
-            raise _Broken(broken[0]) from broken[1]
-
-
-def _refuse_entities(element: etree._Element) -> None:
-    dtd = element.getroottree().docinfo.internalDTD
-    if dtd is not None and (entity := next(iter(dtd.iterentities()), None)) is not None:
-        raise DamagedSource(
-            "at the start", f"declares entities of its own (&{entity.name};), which are refused"
-        )
-
-
-def _forget(element: etree._Element) -> None:
-    """Free a record and its predecessors, so that memory does not grow with the file."""
-    element.clear()
-    parent = element.getparent()
-    if parent is not None:
-        while element.getprevious() is not None:
-            del parent[0]
 
 
 def _deletions(block: etree._Element) -> Iterator[Deletion | Rejection]:

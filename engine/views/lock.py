@@ -9,11 +9,6 @@ DuckDB gives a query every right of the process unless it is told otherwise. `Se
 <https://duckdb.org/docs/stable/operations_manual/securing_duckdb/overview>`_ lists what to tell it.
 """
 
-import shutil
-import tempfile
-import weakref
-from contextlib import suppress
-
 import duckdb
 
 from schemas.errors import UsageError
@@ -31,29 +26,6 @@ _HARMLESS = frozenset({
 """Kinds of statements that a locked DuckDB is asked at all. What is left of them that could reach a
 file (``EXPLAIN ANALYZE COPY``, ``SET``) it refuses by itself; of the others, such as ``COPY`` and
 ``ATTACH``, it would allow some in its folder of temporary files."""
-
-
-def connect() -> duckdb.DuckDBPyConnection:
-    """A DuckDB in memory that knows none of this process's variables, and none of the extensions
-    and secrets that lie in the user's home.
-
-    What does not fit into memory goes to a folder of its own within TMPDIR, which is deleted with
-    the connection. Where no folder can be made, all has to fit.
-    """
-    folder = ""
-    with suppress(OSError):
-        folder = tempfile.mkdtemp(prefix="pubmark-sql-")
-    db = duckdb.connect(
-        config={
-            "temp_directory": folder,
-            "autoinstall_known_extensions": "false",
-            "allow_persistent_secrets": "false",
-        }
-    )
-    if folder:
-        weakref.finalize(db, shutil.rmtree, folder, ignore_errors=True)
-    db.execute("SET python_enable_replacements = false")
-    return db
 
 
 def lock(db: duckdb.DuckDBPyConnection) -> None:

@@ -11,12 +11,13 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from pyarrow.fs import FileType
 
+from engine.storage.duck import connect
 from engine.tables.commits import version_at
 from engine.tables.layout.files import filesystem, stored_files
 from engine.tables.layout.leftovers import is_ours
 from engine.tables.reading import open_dataset
 from engine.tables.store import TABLES, Store
-from engine.views.lock import connect, lock
+from engine.views.lock import lock
 from schemas.errors import UsageError
 
 MENTIONS_VIEW = """

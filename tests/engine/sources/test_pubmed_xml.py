@@ -15,7 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
-from engine.sources.pubmed_xml import MAX_RECORD_BYTES, Record, read_pubmed_xml
+from engine.sources.pubmed_xml import Record, read_pubmed_xml
+from engine.sources.records import MAX_RECORD_BYTES
 from engine.sources.skim import skim
 from schemas.citation import Citation, Deletion, Rejection
 from schemas.errors import DamagedSource

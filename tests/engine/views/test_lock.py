@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from tables import fill
 
+from engine.storage.duck import connect
 from engine.tables.store import Store
 from engine.views import lock
 from engine.views.sql import open_views
@@ -190,7 +191,7 @@ WIDE = """CREATE TEMP TABLE wide AS
 
 
 def test_what_does_not_fit_into_memory_goes_to_a_folder_of_its_own() -> None:
-    db = lock.connect()
+    db = connect()
     db.execute("SET memory_limit = '60MB'; SET threads = 1")
     lock.lock(db)
     row = db.execute("SELECT current_setting('temp_directory')").fetchone()
