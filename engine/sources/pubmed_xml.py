@@ -151,12 +151,17 @@ class _Reader:
                 after, foot, beyond = after.partition(frame.foot)
             else:
                 data, foot, beyond = data.partition(frame.foot)
-            # Whatever is odd in a file that is cut off is due to that.
-            cut_off = unit is units[-1] and not more and not foot
-            if cut_off and not unit.has_end:
-                raise Broken("broken XML: the file ends within a record")
+            last = unit is units[-1] and not foot
+            if last and not unit.has_end:
+                if not more:
+                    raise Broken("broken XML: the file ends within a record")
+                # Whether it is broken or the file cut off, the next piece tells.
+                self._fed, self._before = data, (self.number, self._last)
+                self._waiting = self._alone(frame, unit, data)
+                return
             yield from self._alone(frame, unit, data)
-            if cut_off:
+            if last and not more:
+                # Whatever else is odd in a file that is cut off is due to that.
                 raise Broken(f"broken XML: the file ends without {frame.foot.decode()}")
             try:
                 for _ in Elements().whole(frame.head + after + frame.foot):

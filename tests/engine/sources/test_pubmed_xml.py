@@ -785,6 +785,15 @@ def test_a_broken_record_costs_itself(
     ]
 
 
+@pytest.mark.parametrize("end", ["", "</Med>", "&", "</Article"])
+def test_a_last_record_that_is_broken_and_cut_off_is_damage(end: str) -> None:
+    data = file_of(titled(1), titled(2, "&"), titled(3))
+    cut = data[: data.rindex(b"</Article>")] + end.encode()
+    records, damage = read_damaged(cut)
+    assert [r.pmid for r in records if not isinstance(r, Deletion)] == [1, 2]
+    assert damage.place == "after record 2 (PMID 1)"
+
+
 def test_what_is_deleted_must_be_known() -> None:
     broken = "<DeleteCitation><PMID>9</PMID>&</DeleteCitation>"
     records, damage = read_damaged(file_of(titled(1), titled(2, "&"), broken))
