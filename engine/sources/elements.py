@@ -25,16 +25,16 @@ class Broken(Exception):
 
 
 class Elements:
-    """Parses one document in pieces. ``open`` counts the records that have begun and not ended,
+    """Parses one document in pieces. ``ended`` counts the records so far,
     ``root`` is the root's element once the document has ended."""
 
     def __init__(self) -> None:
         self.root: etree._Element | None = None
-        self.open = 0
+        self.ended = 0
         self._pending = 0  # bytes fed since the last record ended
         self._checked = False  # whether the file is known to declare no entities
         self._parser = etree.XMLPullParser(
-            ("start", "end"),
+            ("end",),
             tag=(*RECORDS, "DeleteCitation"),
             resolve_entities=False,
             no_network=True,
@@ -75,21 +75,18 @@ class Elements:
             broken = (f"broken XML: {fatal.message}", None)
         undefined = bool(log.filter_types(etree.ErrorTypes.WAR_UNDECLARED_ENTITY))
         self._pending += len(piece) if not broken else 0
-        for event, element in self._parser.read_events():
+        for _, element in self._parser.read_events():
             if not self._checked:
                 _refuse_entities(element)
                 self._checked = True
             parent = element.getparent()
-            if event == "start" and self.open and element.tag in names:
-                raise Broken("broken XML: a record within a record")
             if parent is not None and parent.tag in RECORDS:
+                if element.tag in names:
+                    raise Broken("broken XML: a record within a record")
                 continue  # a MedlineCitation in a PubmedArticle: read when the latter ends
-            if event == "start":
-                self.open += element.tag != "DeleteCitation"
-                continue
             if undefined and (entity := _ENTITY.search(etree.tostring(element))):
                 raise Broken(f"entity {entity[0].decode()} is not defined in the file")
-            self.open -= element.tag != "DeleteCitation"
+            self.ended += element.tag != "DeleteCitation"
             self._pending = 0
             yield element
             _forget(element)

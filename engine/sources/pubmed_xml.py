@@ -22,7 +22,7 @@ from lxml import etree
 from engine.sources.elements import Broken, Elements
 from engine.sources.inflate import describe, inflate
 from engine.sources.mend import mend
-from engine.sources.records import Frame, Unit, cut_at_records
+from engine.sources.records import MAX_RECORD_BYTES, Frame, Unit, cut_at_records
 from engine.sources.skim import skim
 from schemas.citation import Citation, Deletion, Rejection, lay_out_text, squeeze
 from schemas.errors import DamagedSource
@@ -112,8 +112,10 @@ class _Reader:
                 raise
             yield from self._one_by_one(frame, more=True)
         end = piece.rstrip()
-        # What else stands at the end may be found to be broken only with the next piece.
-        if not self._elements.open and end.endswith(frame.ends):
+        # The parser lags behind where something is odd, and may find what is broken at the end of a
+        # piece only in the next. Tags in comments are counted too, so that waiting has its limit.
+        sound = self._elements.ended == frame.count(self._fed) and end.endswith(frame.ends)
+        if sound or len(self._fed) > MAX_RECORD_BYTES:
             yield from self.rest()
         self._ended = end.endswith(frame.foot)
 
@@ -133,6 +135,7 @@ class _Reader:
         that was fed since is read again, one by one."""
         waiting, self._waiting, self._fed = self._waiting, [], b""
         self._before = (self.number, self._last)
+        self._elements.ended = 0
         yield from waiting
 
     def _parse(self, piece: bytes) -> Iterator[Record]:
@@ -158,6 +161,7 @@ class _Reader:
                 # Whether it is broken or the file cut off, the next piece tells.
                 self._fed, self._before = data, (self.number, self._last)
                 self._waiting = self._alone(frame, unit, data)
+                self._elements.ended = 1  # which is the one that waits
                 return
             yield from self._alone(frame, unit, data)
             if last and not more:

@@ -64,6 +64,10 @@ class Frame:
         """The end tags of records."""
         return tuple(f"</{name}>".encode() for name in self.names)
 
+    def count(self, data: bytes) -> int:
+        """How many records begin in ``data``."""
+        return sum(data.count(f"<{name}".encode()) for name in self.names)
+
     def units(self, data: bytes) -> list[Unit]:
         """The records of ``data``, which begins with one."""
         names = "|".join((*self.names, "DeleteCitation")).encode()
