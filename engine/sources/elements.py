@@ -18,10 +18,17 @@ from schemas.errors import DamagedSource
 
 RECORDS = ("PubmedArticle", "PubmedBookArticle", "MedlineCitation", "BookDocument")
 _ENTITY = re.compile(rb"&(?!amp;|lt;|gt;|quot;|#)[^;]*;")
+_PLACE = re.compile(r",? line \d+(?:, column \d+)?| \(<string>.*\)")
+"""Where a fault is, in a parser's words: of no use for a record that is parsed alone."""
 
 
 class Broken(Exception):
     """XML that can be parsed no further, and why."""
+
+    @property
+    def cause(self) -> str:
+        """The message without the place."""
+        return _PLACE.sub("", str(self))
 
 
 class Elements:

@@ -31,8 +31,6 @@ _ROOTS = {
     "PubmedArticleSet", "PubmedBookArticleSet", "MedlineCitationSet",
     "PubmedArticle", "PubmedBookArticle", "MedlineCitation", "BookDocument",
 }  # fmt: skip
-_PLACE = re.compile(r",? line \d+(?:, column \d+)?| \(<string>.*\)")
-"""Where a fault is, in a parser's words: of no use for a record that is parsed alone."""
 _YEAR = re.compile(r"\b(1[5-9]|20)\d\d\b")
 _INT16_MAX = 32767
 _PLACEHOLDER = re.compile(
@@ -171,7 +169,7 @@ class _Reader:
                 for _ in Elements().whole(frame.head + after + frame.foot):
                     pass
             except Broken as e:
-                yield Rejection(self.place, _PLACE.sub("", str(e)))
+                yield Rejection(self.place, e.cause)
             if beyond.strip():
                 raise Broken("broken XML: something after the end of the root")
             if foot:
@@ -191,7 +189,7 @@ class _Reader:
                 raise
             self.number += 1
             place = f"record {self.number}" + (f", PMID {unit.pmid}" if unit.pmid else "")
-            return [Rejection(place, _PLACE.sub("", str(e)), unit.pmid)]
+            return [Rejection(place, e.cause, unit.pmid)]
 
     def _records(self, element: etree._Element) -> Iterator[Record]:
         if element.tag == "DeleteCitation":
