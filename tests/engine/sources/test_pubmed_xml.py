@@ -749,8 +749,9 @@ def test_broken_in_the_middle(junk: bytes, cause: str, others: int) -> None:
     good = [titled(n) for n in range(1, others + 1)]
     data = file_of(*good, titled(9999, "JUNK"), *good).replace(b"JUNK", junk)
     around = [Citation(n, "Fine.", 5) for n in range(1, others + 1)]
-    before, (broken, *rest) = read(data)[:others], read(data)[others:]
-    assert before == around == rest
+    found = read(data)
+    broken = found[others]
+    assert found[:others] == around == found[others + 1 :]
     assert isinstance(broken, Rejection)
     assert (broken.place, broken.pmid) == (f"record {others + 1}, PMID 9999", 9999)
     assert cause in broken.reason
