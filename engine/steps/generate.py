@@ -27,7 +27,7 @@ from engine.backends.base import Completion, EngineSettings
 from engine.backends.causes import Printed, cause_of
 from engine.backends.orphans import end_children, end_with_this_process
 from engine.checkpoints.contents import check_same, load_same
-from engine.steps.losses import ALONE_AFTER, GIVEN_UP_AFTER, Losses
+from engine.steps.losses import GIVEN_UP_AFTER, Losses
 from engine.steps.prepare import PREPARED_SCHEMA
 from schemas.errors import EngineDied, JobError, PubmarkError
 
@@ -138,14 +138,14 @@ class EngineActor:
     ) -> list[dict[str, Any]]:
         """Complete the prompts of a batch, of which each citation has its count, in their order.
 
-        They are completed all at once, unless the engine was lost with this batch in hand before:
-        then one citation after another, so that the one that ends the engine is known.
+        They are completed all at once, unless engines were lost before: then perhaps one citation
+        after another, so that the one that ends the engine is known.
         """
         if not pmids:
             return []
         name = f"{pmids[0]} to {pmids[-1]}" if len(pmids) > 1 else str(pmids[0])
         prompts = list(zip(ids, limits, strict=True))
-        if self._losses.take(name) < ALONE_AFTER:
+        if not self._losses.take(name):
             async with self._turns.shared():
                 results = await self._complete_all(prompts)
             self._losses.finish(name, len(pmids))
@@ -153,8 +153,7 @@ class EngineActor:
         answers: dict[int, list[dict[str, Any]]] = {}
         begins = _offsets(counts).to_pylist()
         async with self._turns.alone():
-            # The suspects come last: what the others finish is progress.
-            for i in sorted(range(len(pmids)), key=lambda i: self._losses.suspicion(str(pmids[i]))):
+            for i in self._losses.in_order([str(pmid) for pmid in pmids]):
                 answers[i] = await self._complete_alone(
                     str(pmids[i]), prompts[begins[i] : begins[i + 1]]
                 )

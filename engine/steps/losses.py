@@ -13,7 +13,8 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 
@@ -24,12 +25,14 @@ from schemas.errors import EngineLost
 
 logger = logging.getLogger(__name__)
 
-MAX_LOSSES = 3
+MAX_LOSSES = 4
 """How often in a row an engine may be lost while no engine of the run finishes a citation. Losses
 between which citations were finished are not bounded: over a week, spot machines go often."""
 
 ALONE_AFTER = 2
-"""A batch that engines were lost with so often is asked about again one citation at a time."""
+"""After so many losses with a batch in hand its citations are asked about one at a time; those of
+every batch after so many in a row, since any of them may be the cause. With :data:`MAX_LOSSES` this
+leaves two citations to be found that end the engine before one is that does not."""
 
 GIVEN_UP_AFTER = 2
 """A citation that engines were lost with so often, while they had no other, is not asked about."""
@@ -72,6 +75,7 @@ class Losses:
         self._key = f"{pool}/{get_runtime_context().get_actor_id()}" if self._pool else ""
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="losses")
         self._entry = _Entry()
+        self._finished_before = 0
 
     def start(self) -> None:
         """Note that the engine starts, the first time or because it was lost.
@@ -97,15 +101,29 @@ class Losses:
                     + (f"; it had PMID {', '.join(list(entry.hands)[:3])}" if entry.hands else "")
                 )
             self._entry = entry
+        self._finished_before = self._entry.finished
         self._entry.node = os.uname().nodename
         self._entry.seen, self._entry.reason = finished, ""
         self._write(wait=True)
 
-    def take(self, batch: str) -> int:
-        """Note that a batch is in hand; how often the engine was lost with it before."""
+    def take(self, batch: str) -> bool:
+        """Note that a batch is in hand; whether its citations are to be asked about one at a time,
+        as the engine was lost with it before, or again and again."""
         losses = self._entry.hands.setdefault(batch, 0)
         self._write()
-        return losses
+        nothing_yet = self._entry.finished == self._finished_before
+        return losses >= ALONE_AFTER or (nothing_yet and self._entry.in_a_row >= ALONE_AFTER)
+
+    def in_order(self, citations: Sequence[str]) -> list[int]:
+        """The positions of a batch's citations in the order to ask about them one at a time.
+
+        The suspects come last, since what the others finish is progress. The rest come in an order
+        that is another after each loss, so that citations which end the engine and stand side by
+        side, as the parts of one long list might, are not met one after the other.
+        """
+        order = list(range(len(citations)))
+        random.Random(self._entry.lost).shuffle(order)
+        return sorted(order, key=lambda i: self.suspicion(citations[i]))
 
     def finish(self, batch: str, citations: int) -> None:
         """Note that a batch is done; ``citations`` are those that were not counted before."""

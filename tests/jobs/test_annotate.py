@@ -169,8 +169,8 @@ def test_an_engine_that_hangs_is_noticed_and_replaced(tmp_path: Path, write_json
 def test_an_engine_that_always_dies_ends_the_run_after_bounded_tries(
     tmp_path: Path, write_jsonl: Writer
 ) -> None:
-    source = write_jsonl([(1, "KILLSALWAYS", "")])
-    with pytest.raises(JobError, match=r"lost 4 times in a row .* told to die; it had PMID 1$"):
+    source = write_jsonl([(i, "KILLSALWAYS", "") for i in range(1, 4)])
+    with pytest.raises(JobError, match=r"lost 5 times in a row .* told to die; it had PMID 1 to 3"):
         annotate(source, tmp_path / "t")
     runs = DeltaTable(tmp_path / "t/runs").to_pyarrow_table().to_pylist()
     assert [r["outcome"] for r in runs] == ["failed"]

@@ -1,7 +1,11 @@
 """An engine's actor without Ray: batches at once, or one citation after another."""
 
 import asyncio
+import contextlib
+import random
 from pathlib import Path
+from typing import NoReturn
+from uuid import uuid4
 
 import fake_backend
 import pyarrow as pa
@@ -10,6 +14,7 @@ import pytest
 from engine.backends.base import Completion, EngineSettings
 from engine.checkpoints.load import Checkpoint
 from engine.steps.generate import GENERATED_SCHEMA, EngineActor, _Turns
+from engine.steps.losses import Losses, Watcher
 from engine.steps.prepare import prepare
 from schemas.citation import CITATION_SCHEMA, digest_text
 
@@ -101,3 +106,54 @@ def test_who_is_alone_waits_for_the_others_and_holds_up_those_that_come_after() 
     assert steps[:4] == ["a in", "b in", "a out", "b out"]
     assert steps[4:6] == ["c in", "c out"]
     assert sorted(steps[6:8]) in (["d in", "d out"], ["e in", "e out"])
+
+
+class _Ended(BaseException):
+    """The engine's process ended."""
+
+
+@pytest.mark.parametrize("deadly", [{1}, {16}, {1, 2}, {1, 30}, {1, 2, 17, 18, 33, 34}])
+def test_citations_that_end_every_engine_fail_and_no_others(
+    deadly: set[int],
+    nano: Checkpoint,
+    ray_session: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Ray's part is played here: one engine, three batches at once, those of a lost engine again.
+    def die(_: str, losses: Losses) -> NoReturn:
+        losses._pool = None  # what has ended notes nothing more
+        raise _Ended
+
+    monkeypatch.setattr("engine.steps.generate._die", die)
+    texts = ["KILLSALWAYS" if i in deadly else f"Aspirin {i}" for i in range(1, 49)]
+    whole = prepared(nano, texts)
+    waiting = {i: whole.slice(i, 16) for i in range(0, 48, 16)}
+    errors: dict[int, bool] = {}
+    pool = uuid4().hex
+
+    async def life(engine: EngineActor, order: list[int]) -> None:
+        async def one(key: int) -> None:
+            done = await engine(waiting[key])
+            del waiting[key]
+            for pmid, given in zip(done["pmid"].to_pylist(), answers(done), strict=True):
+                errors[pmid] = any(a["error"] for a in given)
+
+        tasks = [asyncio.create_task(one(key)) for key in order]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    for number in range(100):
+        engine = EngineActor(FAKE, "nano", EngineSettings(), 0.0, pool)
+        order = random.Random(number).sample(sorted(waiting), len(waiting))
+        with contextlib.suppress(_Ended):
+            asyncio.run(life(engine, order))
+        engine._losses._writer.shutdown()
+        if not waiting:
+            break
+    Watcher(pool).forget()
+    assert {pmid for pmid, failed in errors.items() if failed} == deadly
+    assert sorted(errors) == list(range(1, 49))
