@@ -1,9 +1,10 @@
-"""Changing the annotations table: rows come, are replaced, and go.
+"""Changing the annotations table: rows are added, replaced, given new metadata, and removed.
 
 Enters: finished rows, new metadata, PMIDs to remove. Leaves: committed transactions. A commit is
-the only record of progress. It is atomic, and conditional on the state that it was planned on: if
-another writer came first, the table is loaded again, and the commit stands if that writer touched
-none of its files and PMIDs; if not, what has become settled is dropped and it is made anew.
+the only record of progress. It is atomic, and conditional on the version of the table that it was
+planned on. If another writer committed first, the newest version is loaded. Where that writer
+changed none of the commit's files and PMIDs, the commit is tried again as it is; otherwise the rows
+that need no longer be written are dropped, and it is planned anew.
 
 New rows are appended at once; those that replace a row may be staged first (staging.py). Neither
 Ray Data's ``write_delta`` nor delta-rs's merge could do this: both commit what they were given
@@ -30,7 +31,8 @@ from engine.tables.transactions import MAX_TRIES, Overtaken, Transactions
 from schemas.errors import JobError, reason
 
 Dropped = Callable[[pa.Table, pa.Table], pa.Array]
-"""Gets KEY_COLUMNS of stored rows, and rows to commit: which PMIDs of these need not be written?"""
+"""A rule for rows that need not be written: gets KEY_COLUMNS of the stored rows, and the rows to
+commit; gives the PMIDs to drop."""
 
 _ROWS_READ_PER_REPLACED = 50
 _ROWS_READ_AT_ONCE = 100_000
@@ -60,12 +62,13 @@ class LastCommit:
 class Committer:
     """Commits annotations to one table for one run.
 
-    ``table`` is at the version that the run was planned on, and ``present`` are the PMIDs of the
-    run that it holds there, sorted; None if that is not known. ``settled`` and ``superseded`` say
-    which rows need not be written: because the table has the like, or a later record;
-    ``staged_late`` says the latter of rows that ended runs have staged. ``check`` gets each state
-    of the table that another writer has left, and raises if the run cannot go on.
-    Without ``store``, nothing is staged: each row is put in its place at once.
+    ``table`` is at the version that the run was planned on. ``present`` are those of the run's
+    PMIDs that this version holds, sorted; None if that is not known. Three rules say which rows to
+    drop after another writer's commit: ``settled``, those for which the table has an annotation as
+    good; ``superseded``, those whose citation it has from a later record; ``staged_late``, the
+    latter among rows that earlier runs have staged. ``check`` gets each version that another writer
+    has committed, and raises if the run cannot go on. Without ``store`` nothing is staged: each row
+    is written to the table at once.
     """
 
     def __init__(
@@ -94,8 +97,8 @@ class Committer:
 
     @property
     def _present(self) -> np.ndarray | None:
-        """The run's PMIDs in the table. Spares every commit a look at it, until another writer
-        changes it."""
+        """Those of the run's PMIDs that the table holds; None, and then to be read from it, once
+        another writer has changed it."""
         return None if self._transactions.overtaken else self._planned
 
     def commit(self, rows: pa.Table) -> Commit:
@@ -116,9 +119,9 @@ class Committer:
         gone: np.ndarray = NO_PMIDS,
         transactions: Sequence[Transaction] = (),
     ) -> LastCommit:
-        """In one transaction: put the run's staged rows in their place, change the metadata of
-        ``patches`` (METADATA_COLUMNS by ``pmid``), remove ``gone`` (sorted), and note
-        ``transactions``. Nothing is written if that is nothing.
+        """In one transaction: write the run's staged rows to the table, change the metadata of
+        ``patches`` (METADATA_COLUMNS by ``pmid``), remove the PMIDs of ``gone`` (sorted), and
+        record ``transactions``. Where there is none of this, nothing is committed.
 
         Raises:
             Overtaken: if another writer changed the table since the run was planned.
@@ -130,7 +133,7 @@ class Committer:
             raise self._failed(e) from e
 
     def place_staged(self) -> int:
-        """Put in their place all rows that ended runs have staged; gives how many there were.
+        """Write to the table all rows that ended runs have left staged; gives how many.
 
         Raises:
             JobError: if the write failed.
@@ -167,7 +170,8 @@ class Committer:
                 rows, written, old = new, written + len(old), old.slice(0, 0)
             if not len(rows):
                 return Commit(written, dropped, self.table.version())
-            # Staged rows come along, unless another writer came between: they are planned anew.
+            # What is staged is written in the same pass over the files, unless another writer has
+            # changed the table: those rows are planned anew at the end of the run.
             along = staging and len(old) and len(staging.pmids) and self._present is not None
             files = staging.files() if staging and along else []
             waiting = [staging.rows(files)] if staging and files else []
@@ -230,8 +234,8 @@ class Committer:
         new: pa.Table | None = None,
         transactions: Sequence[Transaction] = (),
     ) -> Rewrite | None:
-        """Change rows and append ``new`` ones in one transaction; None if it has to be planned
-        again, as another writer changed what it is about. The table is then its newest state."""
+        """Change rows and append ``new`` ones in one transaction. None if another writer changed
+        the same files or PMIDs: the newest version is then loaded, for the caller to plan on."""
         pmids, table = changes.pmids(), self.table
         done = rewrite(table, changes) if len(pmids) else Rewrite([], [], NO_PMIDS)
         if len(done.found) != len(pmids):
@@ -263,7 +267,8 @@ class Committer:
         return rows, pc.is_in(rows["pmid"], pa.array(present, pa.int64()))
 
     def _is_costly(self, pmids: np.ndarray) -> bool:
-        """Whether to replace these, and what is staged, would be a pass out of all proportion."""
+        """Whether replacing these rows, and the staged ones with them, would rewrite far more rows
+        than it replaces: then they are staged until enough have come together."""
         assert self._staging is not None
         pmids = np.union1d(pmids, self._staging.pmids)
         read = sum(f.rows for f in touched(stored_files(self.table), pmids))

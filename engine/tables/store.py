@@ -1,8 +1,8 @@
-"""The Delta tables under one root: where they are, whose they are; made, read, appended to.
+"""The Delta tables under one root: opened and checked, made, read, appended to.
 
-Enters: a root, local or at a URI. Leaves: tables of ours at their newest state, and rows appended
-to the companions. Left to others: changing ``annotations`` (committer.py), how it lies in files
-(layout/), and tidying up (maintenance.py).
+Enters: a root, local or at a URI. Leaves: our tables at their newest version, and rows appended to
+the companion tables. Left to others: changing ``annotations`` (committer.py), its Parquet files
+(layout/), and maintenance (maintenance.py).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -38,8 +38,8 @@ TABLES = {
     "runs": RUNS_SCHEMA,
     "annotations": ANNOTATIONS_SCHEMA,
 }
-"""Made in this order before the first commit. ``annotations``, by which the tables are known to be
-there, comes last: what a run that is killed in between has made is not taken for them."""
+"""Made in this order before the first commit. ``annotations`` comes last, since its presence says
+that the tables are there: a run that is killed in between leaves none that seem complete."""
 
 LATER_TABLES = {
     "files": FILES_SCHEMA,
@@ -47,8 +47,8 @@ LATER_TABLES = {
     "rollouts": ROLLOUTS_SCHEMA,
     "staged": ANNOTATIONS_SCHEMA,
 }
-"""Made when there is something to put in; until then a missing one is an empty one. ``staged``:
-see staging.py."""
+"""Made when the first row is appended; one that is missing counts as empty. For ``staged`` see
+staging.py."""
 
 ALL_TABLES = TABLES | LATER_TABLES
 
@@ -56,8 +56,8 @@ ALL_TABLES = TABLES | LATER_TABLES
 _VERSION_KEY = "pubmark.schema_version"
 _LOG_KEY = "delta.checkpointInterval"
 _LOG_COMMITS = 5
-"""A reader opens a table by its last checkpoint and the commits after it, each a request to an
-object store: with delta-rs's own interval of 100 that were some hundred at each look."""
+"""Commits between two checkpoints of the log. Who opens a table reads the last checkpoint and each
+commit after it, a request each on an object store: up to a hundred with delta-rs's own interval."""
 
 
 class Store:
@@ -86,8 +86,8 @@ class Store:
         return f"{location(self.root).rstrip('/')}/{table}"
 
     def check(self) -> DeltaTable | None:
-        """Refuse a root that is not ours to write to; touches nothing. Gives the newest state of
-        ``annotations``, None if there is none yet.
+        """Refuse a root that we cannot or must not write to, without changing it. Gives the newest
+        version of ``annotations``, None if there is none yet.
 
         Raises:
             UsageError: if the root, or a table in it, is another program's, or ours of a newer
@@ -126,7 +126,7 @@ class Store:
         return DeltaTable.is_deltatable(self.uri(table))
 
     def load(self, table: str = "annotations") -> DeltaTable:
-        """The newest state of one of the tables.
+        """One of the tables, at its newest version.
 
         Raises:
             UsageError: if it is not there, or is not ours.
@@ -137,7 +137,7 @@ class Store:
         return newest
 
     def find(self, table: str = "annotations") -> DeltaTable | None:
-        """The newest state of one of the tables, None if it is not there.
+        """One of the tables, at its newest version; None if it is not there.
 
         Raises:
             UsageError: if it is not ours.
@@ -153,7 +153,7 @@ class Store:
         return open_dataset(self.load(table))
 
     def read(self, table: str, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
-        """The rows of a companion table, in no order. One that is missing is an empty one."""
+        """The rows of a companion table, in no order; none if the table is missing."""
         if (newest := self.find(table)) is None:
             return []
         chosen = None if columns is None else list(columns)
@@ -161,9 +161,9 @@ class Store:
         return rows
 
     def create(self) -> DeltaTable:
-        """The annotations table, made if it is not there; likewise its companions.
+        """Make the annotations table and its companions where they are missing; gives the former.
 
-        Tables of an older schema version get the columns that they lack.
+        Tables of an older schema version get the columns that were added since.
 
         Raises:
             JobError: if they cannot be written.
@@ -188,8 +188,8 @@ class Store:
                 return
             known = DeltaTable(self.uri(table))
             stored = as_stored(rows) if schema is ANNOTATIONS_SCHEMA else rows
-            # Where the transaction fails, the file stays, since it may have been made and only the
-            # answer lost; `remove_leftovers` tells.
+            # If this fails, the new file is kept: the transaction may have been committed and only
+            # the answer lost. `remove_leftovers` finds out later.
             known.create_write_transaction(
                 [write_small(known, stored)], mode="append", schema=known.schema()
             )

@@ -1,8 +1,8 @@
 """Annotations to files that other programs read: Parquet, JSONL, PubTator, BioC JSON.
 
 Enters: a table's rows, batch by batch, in the order in which it stores them. Leaves: bytes. No more
-than a batch is held at a time. Which files, and what stands there already, is left to
-:func:`open_target`.
+than a batch is in memory at a time. Left to others: opening the file that is written, and what to
+do if it exists (engine/storage/whole_file.py).
 """
 
 import gzip
@@ -34,8 +34,8 @@ MENTIONS_SCHEMA = pa.schema([ANNOTATIONS_SCHEMA.field("pmid"), *MENTION])
 _BATCH_ROWS = 2048
 _BUFFER_BYTES = 1 << 20
 _ROW_GROUP_ROWS = 131_072
-# For "no identifier". Left empty, the column is lost on readers that strip lines, and a mention
-# then looks like a relation.
+# For a mention without identifier. If the last column were empty, a reader that strips lines would
+# see one column less, which is how PubTator writes a relation.
 _NO_IDENTIFIER = "-1"
 
 
@@ -93,12 +93,12 @@ def _flatten(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _print_jsonl(batches: Iterable[pa.RecordBatch]) -> Iterator[str]:
-    place = MENTIONS_SCHEMA.get_field_index("score")
+    position = MENTIONS_SCHEMA.get_field_index("score")
     for batch in batches:
         flat = _flatten(batch)
         # By way of strings, 0.9 is not printed as 0.8999999761581421.
         score = flat["score"].cast(pa.string()).cast(pa.float64())
-        for row in flat.set_column(place, "score", score).to_pylist():
+        for row in flat.set_column(position, "score", score).to_pylist():
             yield json.dumps(row, ensure_ascii=False) + "\n"
 
 

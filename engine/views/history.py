@@ -1,7 +1,7 @@
-"""What each run has changed: its row in ``runs``, and its commits in the table's log.
+"""What each run has changed, from its row in ``runs`` and its commits in the table's log.
 
-Enters: the store. Leaves: runs, the last first. A run that crashed has no row, but its commits; one
-whose commits were cleaned out of the log has its row.
+Enters: the store. Leaves: runs, the latest first. Of a run that crashed only the commits are known;
+of one whose commits are no longer in the log, only the row.
 """
 
 import heapq
@@ -18,14 +18,16 @@ _NAMES = ("run_id", "job", "outcome", "annotator", "started_at", "seconds")
 _COUNTS = ("read", "annotated", "settled", "revised", "empty", "partial", "failed", "deleted",
            "mentions")  # fmt: skip
 _CLOCKS_DIFFER = timedelta(hours=1)
-"""At most, between the machine that notes when a run begins and the one that commits."""
+"""How far the clocks of the machine that records the start of a run and of the one that commits
+may be apart."""
 
 
 @dataclass(slots=True)
 class PastRun:
-    """One run. ``versions`` of ``annotations`` are those that it made, ascending; ``changes`` its
-    rows there: ``new``, ``replaced``, ``revised`` (metadata only), ``deleted``. ``counts`` are its
-    own, as in ``runs``; None if it left no row: it crashed, goes on, or only tidied up."""
+    """One run. ``versions`` are those of ``annotations`` that it committed, ascending; ``changes``
+    counts the rows that these changed: ``new``, ``replaced``, ``revised`` (metadata only),
+    ``deleted``. ``counts`` are the run's own, from ``runs``; None if it has no row there, as it
+    crashed, still runs, or was maintenance."""
 
     run_id: str
     job: str | None = None
@@ -53,7 +55,7 @@ class PastRun:
 
 
 def past_runs(store: Store, limit: int | None = None) -> list[PastRun]:
-    """The last ``limit`` runs that are known of, or all, the last first.
+    """The latest ``limit`` runs, or all, the latest first.
 
     The log is read from its end, and only as far as those runs reach back.
 
@@ -68,7 +70,7 @@ def past_runs(store: Store, limit: int | None = None) -> list[PastRun]:
             break
         if run_id := commit.notes.get("pubmark.run_id"):
             run = runs.setdefault(run_id, PastRun(run_id))
-            if run.counts is None and commit.time:  # its earliest commit is as good as its start
+            if run.counts is None and commit.time:  # its earliest commit stands in for its start
                 run.started_at = min(commit.time, run.started_at or commit.time)
             run.versions.insert(0, commit.version)
             run.changes.update({n: int(commit.notes.get(f"pubmark.{n}", 0)) for n in _CHANGES})
