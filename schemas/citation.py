@@ -6,6 +6,7 @@ annotation stale.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -16,6 +17,9 @@ TEXT_LAYOUT_VERSION = 2
 label; the vernacular title stands in for NLM's placeholder; an English OtherAbstract stands in for
 an abstract that is not there."""
 
+_PLACEHOLDER = re.compile(
+    r"[\W_]*(?:(?:article |book )?title )?not available[\W_]*|[\W_]*no title available[\W_]*", re.I
+)
 _NO_LABEL = {"", "unlabelled", "unlabeled", "unassigned"}
 _MARKS = tuple(":;.?!-–—…：；。？！")
 
@@ -79,15 +83,23 @@ def squeeze(text: str) -> str:
     return " ".join(text.split())
 
 
+def is_placeholder(title: str) -> bool:
+    """Whether this is what NLM writes where it has no title in English: ``[Not Available].``"""
+    return _PLACEHOLDER.fullmatch(title) is not None
+
+
 def lay_out_text(title: str, abstract: Iterable[tuple[str | None, str]]) -> tuple[str, int]:
     """Join a title and the parts of an abstract into a citation's text.
 
     ``abstract`` gives ``(label, content)`` pairs in order. A label is printed before its content
     as ``Label: ``, or as it is if it ends in a mark (``WHAT IS KNOWN?``); UNLABELLED and
     UNASSIGNED, in any case, are none. Parts without content are left out, label and all.
-    Returns the text and the length of its title in code points.
+    A title that is a placeholder is none. Returns the text and the length of its title in code
+    points.
     """
     title = squeeze(title)
+    if is_placeholder(title):
+        title = ""
     parts = []
     for label, content in abstract:
         content = squeeze(content)

@@ -4,6 +4,9 @@ import pyarrow as pa
 
 SPLITS = ("train", "dev", "test")
 
+QUARANTINE = ".quarantine.jsonl"
+"""The end of the name of what an import leaves out, beside its examples."""
+
 GOLD_MENTION = pa.struct(
     [
         ("start", pa.int32()),

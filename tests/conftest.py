@@ -43,6 +43,8 @@ def ray_session() -> Iterator[None]:
         patched.setenv("RAY_num_workers_soft_limit", "6")
         patched.setenv("RAY_idle_worker_killing_time_threshold_ms", "600000")
         patched.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+        # How often a run looks at its worker, which waits with each state for that.
+        patched.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
         with connected():
             yield
 

@@ -32,6 +32,7 @@ from engine.corpora.types import parse_type_map
 from engine.storage.whole_file import open_target
 from schemas.credentials import without_credentials
 from schemas.errors import Faults, UsageError
+from schemas.examples import QUARANTINE
 
 DEV_SHARE = 0.1
 """The share of a train file's documents that become the dev split by hash."""
@@ -201,7 +202,7 @@ def _find_dev(reads: Mapping[str, _Read]) -> set[int]:
 
 def _paths(corpus: Corpus, unit: Unit, to: str) -> tuple[Path, Path]:
     stem = f"{corpus.name}.{unit}s"
-    return Path(to) / f"{stem}.parquet", Path(to) / f"{stem}.quarantine.jsonl"
+    return Path(to) / f"{stem}.parquet", Path(to) / f"{stem}{QUARANTINE}"
 
 
 @dataclass(frozen=True, slots=True)

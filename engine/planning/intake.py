@@ -26,7 +26,7 @@ from engine.planning.plan import Plan, in_order, make_plan, no_keys, spoken_pmid
 from engine.planning.settled import outranked_pmids
 from engine.sources.nlm import nlm_number
 from engine.sources.shards import Shard
-from engine.tables.layout.files import NO_PMIDS
+from engine.tables.layout.files import NO_PMIDS, distinct
 from engine.tables.ledger import FileKey, Ledger, key_of, rank_of
 from engine.tables.reading import open_dataset, read_keys
 from engine.tables.store import Store
@@ -126,7 +126,7 @@ class Intake:
         held = [spoken_pmids(scans), pc.list_flatten(scans["broken"]).to_numpy()]
         held += [pmids for _, pmids in self.ledger.spoken(known)]
         stored = open_dataset(self.table).to_batches(columns=["pmid", "source"])
-        gone = vanished(stored, np.unique(np.concatenate(held)))
+        gone = vanished(stored, distinct(*held))
         rows = self.table.count()
         if len(gone) > config.max_vanished * rows:
             raise UsageError(

@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.storage.duck import connect
-from engine.tables.layout.files import NO_PMIDS, among
+from engine.tables.layout.files import NO_PMIDS, among, distinct
 from engine.tables.ledger import positions
 from engine.tables.reading import KEY_COLUMNS
 
@@ -130,7 +130,8 @@ def make_plan(
     citations, deletions = _Spoken(scans, deletes=False), _Spoken(scans, deletes=True)
     pmids = spoken_pmids(scans)
     after = _later(later, pmids)
-    todo, revised, gone = [_no_winners()], [_no_winners()], [NO_PMIDS]
+    wanted, present, revised = (citations.none() for _ in range(3))
+    gone = [NO_PMIDS]
     states: Counter[str] = Counter()
     for part in np.array_split(pmids, max(1, -(-len(pmids) // _PMIDS_AT_ONCE))):
         spoken = pa.concat_tables([citations.of(part), deletions.of(part)])
@@ -143,8 +144,10 @@ def make_plan(
             db.execute(
                 _DECIDE, {"annotator": annotator, "retry": list(retry), "outdated": outdated}
             )
-            todo.append(_winners(db, _TO_ANNOTATE))
-            revised.append(_winners(db, ("metadata_changed",)))
+            found = _winners(db, _TO_ANNOTATE)
+            wanted[citations.positions(found)] = True
+            present[citations.positions(found)] = found["present"]
+            revised[citations.positions(_winners(db, ("metadata_changed",)))] = True
             gone.append(
                 db.execute("SELECT pmid FROM winner WHERE state = 'deleted'").fetchnumpy()["pmid"]
             )
@@ -153,16 +156,15 @@ def make_plan(
                 "GROUP BY 1"
             ).fetchall()
             states.update(dict(counts))
-    chosen = np.concatenate(todo)
     if limit is not None:
-        chosen = np.sort(chosen, order=["shard", "ordinal"])[:limit]
+        wanted[np.flatnonzero(wanted)[limit:]] = False
     return Plan(
-        wanted=citations.masks(chosen),
-        revised=citations.masks(np.concatenate(revised)),
-        present=np.sort(chosen["pmid"][chosen["present"]]),
+        wanted=citations.by_shard(wanted),
+        revised=citations.by_shard(revised),
+        present=np.sort(citations.pmids[wanted & present]),
         gone=np.sort(np.concatenate(gone)),
         states=states,
-        empty=int(chosen["empty"].sum()),
+        empty=citations.count_empty(wanted),
         reports=_reports(scans),
     )
 
@@ -180,7 +182,7 @@ def no_keys(pmids: np.ndarray) -> pa.Table:
 
 _DECIDE = """
     CREATE TEMP TABLE winner AS
-    SELECT w.shard, w.ordinal, w.pmid, w.empty, s.pmid IS NOT NULL AS present,
+    SELECT w.shard, w.ordinal, w.pmid, s.pmid IS NOT NULL AS present,
            CASE WHEN w.shard < greatest(coalesce(l.place, 0), coalesce(o.place, 0),
                                         $outdated) THEN 'superseded'
                 WHEN w.deletes AND s.pmid IS NULL THEN 'absent'
@@ -202,33 +204,20 @@ _DECIDE = """
     LEFT JOIN outranking o ON o.source = s.source
 """
 
-_WINNER = np.dtype(
-    [("shard", "i4"), ("ordinal", "i8"), ("pmid", "i8"), ("present", "?"), ("empty", "?")]
-)
 
-
-def _winners(db: duckdb.DuckDBPyConnection, states: Sequence[str]) -> np.ndarray:
-    """The winning citations (_WINNER) in some states, in no order."""
-    found = db.execute(
-        "SELECT shard, ordinal, pmid, present, coalesce(empty, false) AS empty FROM winner "
-        "WHERE list_contains($states, state)",
+def _winners(db: duckdb.DuckDBPyConnection, states: Sequence[str]) -> dict[str, np.ndarray]:
+    """The winning citations in some states, in no order: ``shard``, ``ordinal``, and whether their
+    PMID is ``present`` in the table."""
+    found: dict[str, np.ndarray] = db.execute(
+        "SELECT shard, ordinal, present FROM winner WHERE list_contains($states, state)",
         {"states": list(states)},
     ).fetchnumpy()
-    winners = np.empty(len(found["pmid"]), _WINNER)
-    for name in _WINNER.names or ():
-        winners[name] = found[name]
-    return winners
-
-
-def _no_winners() -> np.ndarray:
-    return np.empty(0, _WINNER)
+    return found
 
 
 def spoken_pmids(scans: pa.Table) -> np.ndarray:
     """The PMIDs, sorted, that scanned shards hold or delete."""
-    return np.unique(
-        np.concatenate([pc.list_flatten(scans[n]).to_numpy() for n in ("pmid", "deleted")])
-    )
+    return distinct(*(pc.list_flatten(scans[n]).to_numpy() for n in ("pmid", "deleted")))
 
 
 def _outranking(keys: pa.Table, names: Sequence[str]) -> pa.Table:
@@ -251,16 +240,18 @@ def _later(later: Iterable[tuple[int, np.ndarray]], ours: np.ndarray) -> pa.Tabl
 
 
 class _Spoken:
-    """What scanned shards (sorted) say of PMIDs: citations, or deletions, one after the other."""
+    """What scanned shards (sorted) say of PMIDs: citations, or deletions, one after the other.
+    ``pmids`` are theirs in that order."""
 
-    _OF_CITATIONS = ("version", "text_digest", "metadata_digest", "empty")
+    _OF_CITATIONS = ("version", "text_digest", "metadata_digest")
 
     def __init__(self, scans: pa.Table, deletes: bool):
         lists = scans["deleted" if deletes else "pmid"]
         self._deletes = deletes
         self._counts = pc.list_value_length(lists).to_numpy()
         self._starts = np.cumsum(self._counts) - self._counts
-        self._pmids = pc.list_flatten(lists).to_numpy()
+        self.pmids = pc.list_flatten(lists).to_numpy()
+        self._empty = pc.list_flatten(scans["empty"])
         self._columns = {n: pc.list_flatten(scans[n]) for n in self._OF_CITATIONS}
 
     def of(self, pmids: np.ndarray) -> pa.Table:
@@ -268,16 +259,16 @@ class _Spoken:
         the shard from 0, and keys, which are null for a deletion."""
         within = NO_PMIDS
         if len(pmids):
-            within = np.flatnonzero((self._pmids >= pmids[0]) & (self._pmids <= pmids[-1]))
+            within = np.flatnonzero((self.pmids >= pmids[0]) & (self.pmids <= pmids[-1]))
         shard = np.searchsorted(self._starts + self._counts, within, "right")
         columns = {
             "shard": pa.array(shard, pa.int32()),
             "ordinal": pa.array(within - self._starts[shard], pa.int64()),
-            "pmid": pa.array(self._pmids[within], pa.int64()),
+            "pmid": pa.array(self.pmids[within], pa.int64()),
             "deletes": pa.array(np.full(len(within), self._deletes)),
         }
         for name, kind in zip(
-            self._OF_CITATIONS, (pa.int16(), pa.binary(), pa.int64(), pa.bool_()), strict=True
+            self._OF_CITATIONS, (pa.int16(), pa.binary(), pa.int64()), strict=True
         ):
             values = self._columns[name]
             columns[name] = (
@@ -285,11 +276,22 @@ class _Spoken:
             )
         return pa.table(columns)
 
-    def masks(self, chosen: np.ndarray) -> list[np.ndarray]:
-        """For each shard, a mask over its citations, true for those of ``chosen`` (_WINNER)."""
-        flat = np.zeros(int(self._counts.sum()), bool)
-        flat[self._starts[chosen["shard"]] + chosen["ordinal"]] = True
-        return np.split(flat, self._starts[1:]) if len(self._starts) else []
+    def none(self) -> np.ndarray:
+        """A mask over all of them, false for each."""
+        return np.zeros(len(self.pmids), bool)
+
+    def positions(self, winners: dict[str, np.ndarray]) -> np.ndarray:
+        """Where some of them (``shard`` and ``ordinal``) are in a mask."""
+        found: np.ndarray = self._starts[winners["shard"]] + winners["ordinal"]
+        return found
+
+    def by_shard(self, mask: np.ndarray) -> list[np.ndarray]:
+        """A mask over all of them as one for each shard."""
+        return np.split(mask, self._starts[1:]) if len(self._starts) else []
+
+    def count_empty(self, mask: np.ndarray) -> int:
+        """How many of those in the mask have no text."""
+        return int(np.count_nonzero(self._empty.to_numpy()[mask]))
 
 
 def _take(values: pa.ChunkedArray, positions: np.ndarray) -> pa.ChunkedArray:

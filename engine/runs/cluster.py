@@ -167,6 +167,9 @@ def _configure_data(verbose: bool) -> None:
     context.target_max_block_size = (256 if gpus else 64) << 10
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    # The newer reader of Parquet starts 32 actors for the footers of whatever is read, a process of
+    # one to two CPU seconds each.
+    context.use_datasource_v2 = False
     if not verbose:
         logging.getLogger("ray").setLevel(logging.ERROR)
         logging.getLogger("ray.data").setLevel(logging.ERROR)

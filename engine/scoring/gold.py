@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from engine.scoring.types import spell, spellings
-from engine.sources.shards import find_shards, open_shard
+from engine.scoring.types import speller
+from engine.sources.shards import Shard, find_shards, open_shard
 from schemas.citation import Citation, citations_to_batch
 from schemas.errors import UsageError
-from schemas.examples import EXAMPLES_SCHEMA
+from schemas.examples import EXAMPLES_SCHEMA, QUARANTINE
 from schemas.spans import TypedSpan
 from schemas.task import Task
 
@@ -34,6 +34,20 @@ class GoldText:
     annotated_types: frozenset[str]
 
 
+def find_examples(sources: Sequence[str]) -> list[Shard]:
+    """The Parquet files that ``sources`` name. What an import has quarantined beside them is passed
+    over.
+
+    Raises:
+        UsageError: if a source is missing, or names a file of another kind.
+    """
+    shards = [s for s in find_shards(sources) if not s.name.endswith(QUARANTINE)]
+    others = [s.shown for s in shards if s.format != "parquet"] or ([] if shards else sources)
+    if others:
+        raise UsageError(f"{', '.join(others)}: expected Parquet, as `pubmark corpus import` makes")
+    return shards
+
+
 def read_gold(sources: Sequence[str], split: str, limit: int | None = None) -> list[GoldText]:
     """The examples of a split, in the order of the files; at most ``limit`` of each corpus.
 
@@ -42,9 +56,7 @@ def read_gold(sources: Sequence[str], split: str, limit: int | None = None) -> l
             the text at its span, or if no example is of the split (the message names the splits
             that the sources have).
     """
-    shards = find_shards(sources)
-    if others := [s.uri for s in shards if s.format != "parquet"]:
-        raise UsageError(f"{', '.join(others)}: expected Parquet, as `pubmark corpus import` makes")
+    shards = find_examples(sources)
     counts: dict[str, int] = {}
     texts: list[GoldText] = []
     splits: set[str] = set()
@@ -71,12 +83,7 @@ def read_gold(sources: Sequence[str], split: str, limit: int | None = None) -> l
 
 def with_names(texts: Iterable[GoldText], names: Iterable[str]) -> list[GoldText]:
     """The texts, with the types that differ from one of ``names`` in case only by that name."""
-    exact = set(names)
-    chosen = spellings(exact)
-
-    def named(kind: str) -> str:
-        return kind if kind in exact else spell(kind, chosen)
-
+    named = speller(names)
     return [
         replace(
             text,

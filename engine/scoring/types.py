@@ -6,7 +6,7 @@ scored (pairs.py, gold.py).
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 _LETTERS = re.compile(r"[\W_]+")
 
@@ -23,6 +23,14 @@ def spellings(names: Iterable[str]) -> dict[str, str]:
 def spell(name: str, chosen: Mapping[str, str]) -> str:
     """A type's name as ``chosen`` spells it; itself where that has no such type."""
     return chosen.get(name.casefold(), name)
+
+
+def speller(names: Iterable[str]) -> Callable[[str], str]:
+    """A function that gives a type's name as one of ``names``: the very name if it is among them,
+    else one that differs in case only, else itself."""
+    exact = set(names)
+    chosen = spellings(exact)
+    return lambda name: name if name in exact else spell(name, chosen)
 
 
 def alike(name: str, others: Iterable[str]) -> str | None:

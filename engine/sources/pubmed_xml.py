@@ -24,7 +24,7 @@ from engine.sources.inflate import describe, inflate
 from engine.sources.mend import mend
 from engine.sources.records import MAX_RECORD_BYTES, Frame, Unit, cut_at_records
 from engine.sources.skim import skim
-from schemas.citation import Citation, Deletion, Rejection, lay_out_text, squeeze
+from schemas.citation import Citation, Deletion, Rejection, is_placeholder, lay_out_text, squeeze
 from schemas.errors import DamagedSource
 
 _ROOTS = {
@@ -33,10 +33,6 @@ _ROOTS = {
 }  # fmt: skip
 _YEAR = re.compile(r"\b(1[5-9]|20)\d\d\b")
 _INT16_MAX = 32767
-_PLACEHOLDER = re.compile(
-    r"[\W_]*(?:(?:article |book )?title )?not available[\W_]*|[\W_]*no title available[\W_]*", re.I
-)
-"""What NLM writes where it has no title in English: ``[Not Available].``"""
 _NO_ABSTRACT = re.compile(r"\W*abstract available from the publisher\W*", re.I)
 _ENGLISH = {"eng", "en", "english"}
 
@@ -323,9 +319,9 @@ def _raw_content(element: etree._Element) -> str:
 
 
 def _title(*elements: etree._Element | None) -> str:
-    """The first title that is none of NLM's placeholders."""
+    """The first title that is no placeholder."""
     titles = (_content(element) for element in elements)
-    return next((t for t in titles if t and not _PLACEHOLDER.fullmatch(t)), "")
+    return next((t for t in titles if t and not is_placeholder(t)), "")
 
 
 def _abstract(abstract: etree._Element | None) -> list[tuple[str | None, str]]:

@@ -26,6 +26,7 @@ from engine.corpora.formats.texts import AnnotatedText, Fault
 from engine.storage.filesystem import filesystem, open_input
 from schemas.credentials import name_without_credentials
 from schemas.errors import DamagedSource, UsageError
+from schemas.examples import QUARANTINE
 
 logger = logging.getLogger(__name__)
 
@@ -174,10 +175,6 @@ def tell_format(line: str) -> str | None:
     return "mark" if "<mark>" in line else None
 
 
-_OURS = ".quarantine.jsonl"
-"""What an import writes beside its examples, which is no corpus."""
-
-
 @contextmanager
 def _readable(file: str) -> Iterator[None]:
     try:
@@ -219,7 +216,7 @@ def _find(fs: Any, path: str) -> list[str]:
     if fs.isfile(path):
         return [path]
     if fs.isdir(path):
-        return sorted(p for p in fs.find(path) if not p.endswith(_OURS))
+        return sorted(p for p in fs.find(path) if not p.endswith(QUARANTINE))
     is_glob = any(c in path for c in "*?[")
     paths = sorted(p for p in fs.glob(path) if fs.isfile(p)) if is_glob else []
     if not paths:

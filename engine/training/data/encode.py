@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from engine.checkpoints.tokenizer import load_tokenizer
+from engine.scoring.types import speller
 from engine.training.data.sequences import ExampleEncoder, TextEncoder, TokenSequence, stable_seed
 from engine.training.data.variation import Lexicon, cut_words, replace_names, set_apart
 from schemas.configs.finetune import TuningStage
@@ -45,7 +46,8 @@ class EncodeExamples:
     """An :data:`Encode` of rows of EXAMPLES_SCHEMA that can be sent to workers.
 
     How often an epoch holds an example, how it is varied and which types are asked for is drawn
-    anew in each epoch, from seeds that are the same on every worker. ``tokenizer`` is a directory.
+    anew in each epoch, from seeds that are the same on every worker. Types that differ in case
+    only are the same. ``tokenizer`` is a directory.
     ``lexicon`` is the file of names that ``material.write_lexicon`` made, needed where names are
     replaced.
     """
@@ -64,14 +66,18 @@ class EncodeExamples:
             self.task, load_tokenizer(self.tokenizer), self.stop, tuning.prompt_weight,
             tuning.marker_weight,
         )  # fmt: skip
+        named = speller(self.task.entity_types)
         sequences: list[TokenSequence] = []
         for row in rows.to_pylist():
             name = (row["corpus"], row["document"], row["part"], row["form"])
             random = Random(stable_seed(self.seed, epoch, *name))
             weight = tuning.weights.get(row["corpus"], 1.0)
-            mentions = [TypedSpan(m["start"], m["end"], m["entity_type"]) for m in row["mentions"]]
+            mentions = [
+                TypedSpan(m["start"], m["end"], named(m["entity_type"])) for m in row["mentions"]
+            ]
+            annotated = [named(name) for name in row["annotated_types"]]
             for _ in range(int(weight) + (random.random() < weight % 1)):
-                for asked in self._ask(encoder.questions(row["annotated_types"]), random):
+                for asked in self._ask(encoder.questions(annotated), random):
                     positive = any(m.entity_type in asked for m in mentions)
                     if not positive and random.random() >= tuning.keep_negatives:
                         continue
@@ -145,6 +151,7 @@ def stream_by_ray(folder: str, encode: Encode) -> Iterator[TokenSequence]:
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
+    context.use_datasource_v2 = False  # as in engine/runs/cluster.py
     files = sorted(map(str, Path(folder).glob("*.parquet")))
 
     def read(epoch: int, file: str) -> list[pa.Table]:

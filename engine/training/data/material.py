@@ -19,6 +19,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from engine.corpora.leaks import HeldOut
+from engine.scoring.gold import find_examples
 from engine.sources.read import read_citations
 from engine.sources.shards import Shard, find_shards
 from engine.training.data.variation import set_apart
@@ -98,8 +99,8 @@ def prepare_texts(sources: Sequence[str], held_out: HeldOut, folder: Path, seed:
 def write_lexicon(folder: str, weights: dict[str, float], target: Path) -> None:
     """Write the distinct names of all mentions in prepared examples, by form and type, as JSON.
 
-    Names of raw texts, with their words set apart, serve tokenised texts too. Corpora of weight 0
-    contribute no names.
+    Types are in folded case. Names of raw texts, with their words set apart, serve tokenised texts
+    too. Corpora of weight 0 contribute no names.
     """
     names: dict[str, dict[str, set[str]]] = {"raw": {}, "tokenised": {}}
     dataset = ds.dataset(sorted(map(str, Path(folder).glob("*.parquet"))))
@@ -108,7 +109,7 @@ def write_lexicon(folder: str, weights: dict[str, float], target: Path) -> None:
             if not weights.get(row["corpus"], 1.0):
                 continue
             for m in row["mentions"]:
-                name, kind = row["text"][m["start"] : m["end"]], m["entity_type"]
+                name, kind = row["text"][m["start"] : m["end"]], m["entity_type"].casefold()
                 names[row["form"]].setdefault(kind, set()).add(name)
                 names["tokenised"].setdefault(kind, set()).add(set_apart(name, [])[0])
     part = target.with_suffix(".part")
@@ -183,10 +184,7 @@ def _mix(seed: int, name: Sequence[object]) -> int:
 
 
 def _parquet(sources: Sequence[str]) -> list[str]:
-    shards = find_shards(sources)
-    if others := [s.uri for s in shards if s.format != "parquet"]:
-        raise UsageError(f"{', '.join(others)}: expected Parquet, as `pubmark corpus import` makes")
-    return [s.uri for s in shards]
+    return [s.uri for s in find_examples(sources)]
 
 
 def _lines(path: str) -> Iterator[pa.Table]:

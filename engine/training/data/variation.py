@@ -18,7 +18,7 @@ CUT = "\uffff"
 """Stands where a word is cut: a code point that is no character and occurs in no text."""
 
 Lexicon = Mapping[str, Sequence[str]]
-"""By entity type, the distinct names that mentions have."""
+"""By entity type in folded case, the distinct names that mentions have."""
 
 _PIECE = re.compile(r"\w+|[^\w\s]")
 _LONG_WORD = re.compile(r"[^\W\d_]{5,}")
@@ -40,7 +40,7 @@ def replace_names(
         alone = not any(m.span.overlaps(ordered[i].span) for m in ordered if m is not ordered[i])
         name = text[start:end]
         if alone and (kind, name) not in names:
-            known = lexicon.get(kind)
+            known = lexicon.get(kind.casefold())
             names[kind, name] = random.choice(known) if known and random.random() < share else name
         if alone:
             pieces += [text[done:start], names[kind, name]]

@@ -1,9 +1,12 @@
 """Which types a task and gold texts have in common, and by what names."""
 
+from pathlib import Path
+
 import pytest
 
 from engine.checkpoints.load import Checkpoint
-from engine.scoring.gold import GoldText, types_in_common, with_names
+from engine.corpora.importer import Corpus, import_corpora
+from engine.scoring.gold import GoldText, find_examples, read_gold, types_in_common, with_names
 from schemas.errors import UsageError
 from schemas.spans import TypedSpan
 
@@ -38,3 +41,15 @@ def test_types_that_differ_in_case_only_are_in_common(nano: Checkpoint) -> None:
 def test_a_task_that_tells_names_by_their_case_is_heeded() -> None:
     (named,) = with_names([gold("Gene", "gene", "GENE")], ["gene", "Gene"])
     assert named.annotated_types >= {"gene", "Gene"}
+
+
+def test_a_folder_of_an_import_is_read_without_what_it_has_quarantined(tmp_path: Path) -> None:
+    source = tmp_path / "a.pubtator"
+    source.write_text(
+        "1|t|Gout\n1|a|\n1\t0\t4\tGout\tDisease\n\n2|t|Flu\n2|a|\n2\t0\t9\tx\tDisease\n"
+    )
+    import_corpora([Corpus("C", {"test": [str(source)]})], str(tmp_path / "to"))
+    (text,) = read_gold([str(tmp_path / "to")], "test")
+    assert text.text == "Gout"
+    with pytest.raises(UsageError, match=r"quarantine.jsonl: expected Parquet"):
+        find_examples([str(tmp_path / "to/C.sentences.quarantine.jsonl")])

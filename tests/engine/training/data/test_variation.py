@@ -110,14 +110,14 @@ def test_a_cut_makes_other_tokens_and_an_opening_marker_weighs_more() -> None:
     assert cut.ids != sequence.ids
 
 
-def _row(corpus: str, document: str, name: str) -> dict[str, object]:
-    mention = {"start": 4, "end": 4 + len(name), "text": name, "entity_type": "chemical"}
+def _row(corpus: str, document: str, name: str, entity_type: str = "chemical") -> dict[str, object]:
+    mention = {"start": 4, "end": 4 + len(name), "text": name, "entity_type": entity_type}
     values = dict.fromkeys(EXAMPLES_SCHEMA.names)
     return values | {
         "corpus": corpus, "document": document, "part": 0, "form": "raw", "split": "train",
         "unit": "sentence",
         "text": f"The {name}-induced something.", "mentions": [mention],
-        "annotated_types": ["chemical"],
+        "annotated_types": [entity_type],
     }  # fmt: skip
 
 
@@ -125,7 +125,8 @@ def test_every_epoch_varies_the_examples_and_repeats_itself(tmp_path: Path) -> N
     nano = load_checkpoint("nano")
     tokenizer = load_tokenizer(nano.tokenizer_path)
     names = ["morphine", "acetic acid", "Na+"]
-    rows = [_row("A", str(i), name) for i, name in enumerate(names)]
+    kinds = ["chemical", "Chemical", "CHEMICAL"]  # the same to us
+    rows = [_row("A", str(i), *row) for i, row in enumerate(zip(names, kinds, strict=True))]
     table = pa.Table.from_pylist([*rows, _row("Left out", "9", "lead")], EXAMPLES_SCHEMA)
     (tmp_path / "examples").mkdir()
     pq.write_table(table, tmp_path / "examples" / "0.parquet")
