@@ -95,7 +95,9 @@ def _check(config: AnnotateConfig) -> tuple[Annotator, AnnotateConfig, list[Shar
     faults.attempt(store.check)
     shards = faults.attempt(lambda: find_shards(config.sources))
     faults.attempt(lambda: backend_class(config.backend))
-    annotator = faults.attempt(lambda: annotator_of(config.checkpoint, config.entity_types))
+    annotator = faults.attempt(
+        lambda: annotator_of(config.checkpoint, config.entity_types, config.serving)
+    )
     if annotator:
         faults.attempt(lambda: check_template(annotator))
     faults.raise_any()

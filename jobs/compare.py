@@ -50,7 +50,7 @@ def run(
         JobError: if the engines failed.
     """
     backend_class(config.backend)
-    new = annotator_of(config.checkpoint, config.entity_types)
+    new = annotator_of(config.checkpoint, config.entity_types, config.serving)
     gold = read_gold(config.corpora, config.split, config.limit) if config.corpora else []
     old, citations = _from_table(config, config.table) if config.table else _from_sources(config)
     kinds = [t for t in new.task.entity_types if t in old.task.entity_types]
@@ -96,7 +96,7 @@ def _from_table(config: CompareConfig, root: str) -> tuple[Annotator, pa.Table]:
     old = (
         restore_annotator(store, fingerprint)
         if config.against is None
-        else annotator_of(config.against, config.entity_types)
+        else annotator_of(config.against, config.entity_types, config.serving)
     )
     rows = sample(table, fingerprint, config.sample, config.seed)
     own = old.fingerprint == fingerprint
@@ -106,7 +106,7 @@ def _from_table(config: CompareConfig, root: str) -> tuple[Annotator, pa.Table]:
 def _from_sources(config: CompareConfig) -> tuple[Annotator, pa.Table]:
     """The old annotator, and citations drawn from the sources."""
     assert config.against is not None  # CompareConfig demands it where there is no table
-    old = annotator_of(config.against, config.entity_types)
+    old = annotator_of(config.against, config.entity_types, config.serving)
     return old, sample_sources(config.sources, config.sample, config.seed)
 
 

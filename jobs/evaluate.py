@@ -159,7 +159,7 @@ def _check(config: EvaluateConfig, stack: ExitStack) -> tuple[Annotator, list[Go
     faults.attempt(lambda: backend_class(config.backend))
     annotator = None
     if config.few_shot is None:
-        annotator = faults.attempt(lambda: annotator_of(config.checkpoint, config.entity_types))
+        annotator = faults.attempt(lambda: _annotator(config, config.checkpoint))
     elif gold is not None:
         annotator = faults.attempt(lambda: _few_shot_annotator(config, gold, stack))
     if annotator is not None:
@@ -167,6 +167,10 @@ def _check(config: EvaluateConfig, stack: ExitStack) -> tuple[Annotator, list[Go
     faults.raise_any()
     assert annotator and gold
     return annotator, gold
+
+
+def _annotator(config: EvaluateConfig, checkpoint: str) -> Annotator:
+    return annotator_of(checkpoint, config.entity_types, config.serving)
 
 
 def _few_shot_annotator(
@@ -182,7 +186,7 @@ def _few_shot_annotator(
     examples = with_names(examples, task.entity_types)
     shots = draw_all_shots(task, examples, gold, config.few_shot or 0, config.seed)
     checkpoint = few_shot_checkpoint(config.checkpoint, task, shots)
-    return annotator_of(stack.enter_context(checkpoint).ref, config.entity_types)
+    return _annotator(config, stack.enter_context(checkpoint).ref)
 
 
 def to_table(result: EvaluateResult) -> Table:

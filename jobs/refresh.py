@@ -85,7 +85,9 @@ def _check(config: RefreshConfig) -> tuple[Store, Annotator]:
     """
     faults = Faults()
     store = Store(config.to)
-    candidate = faults.attempt(lambda: annotator_of(config.checkpoint, config.entity_types))
+    candidate = faults.attempt(
+        lambda: annotator_of(config.checkpoint, config.entity_types, config.serving)
+    )
 
     def check_target() -> None:
         table = store.check()

@@ -60,7 +60,7 @@ def run(
     store.check()
     store.require()
     backend_class(config.backend)
-    annotator = _annotator(store, config.checkpoint)
+    annotator = _annotator(store, config)
     refuse_other_task(store, annotator)
 
     def select(table: DeltaTable) -> Selection:
@@ -101,9 +101,9 @@ def describe(result: ReplayResult, target: str) -> str:
     return "\n".join(lines)
 
 
-def _annotator(store: Store, checkpoint: str | None) -> Annotator:
-    """The annotator to use: that of ``checkpoint``, for the table's entity types; if that is None,
-    the annotator that made most of the table's rows.
+def _annotator(store: Store, config: ReplayConfig) -> Annotator:
+    """The annotator to use: that of the config's checkpoint, for the table's entity types; without
+    one, the annotator that made most of the table's rows.
 
     Raises:
         UsageError: if the table has no rows, or the annotator's checkpoint cannot be loaded.
@@ -111,8 +111,9 @@ def _annotator(store: Store, checkpoint: str | None) -> Annotator:
     fingerprint = current_annotator(store, count_annotators(store.load()))
     if fingerprint is None:
         raise UsageError(f"{store.root}: has no rows")
-    if checkpoint is not None:
-        return annotator_of(checkpoint, entity_types_of(store, fingerprint))
+    if config.checkpoint is not None:
+        types = entity_types_of(store, fingerprint)
+        return annotator_of(config.checkpoint, types, config.serving)
     try:
         return restore_annotator(store, fingerprint)
     except UsageError as e:

@@ -14,10 +14,23 @@ ROOT = Path(__file__).parents[1]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark `ray` what runs on the cluster: each of its processes starts in seconds of CPU time."""
+    """Mark `ray` what runs on the cluster: each of its processes starts in seconds of CPU time.
+
+    For pytest-xdist, all that runs on a cluster is one group, which shares the session's; of the
+    others each file is one.
+    """
     for item in items:
         if "ray_session" in getattr(item, "fixturenames", ()):
             item.add_marker("ray")
+        file = item.location[0]
+        item.add_marker(pytest.mark.xdist_group("cluster" if _takes_a_cluster(item) else file))
+
+
+def _takes_a_cluster(item: pytest.Item) -> bool:
+    """Whether a test uses the session's cluster, or starts one of its own."""
+    file, marks = item.location[0], {mark.name for mark in item.iter_markers()}
+    starts = file.startswith("tests/jobs/") or file == "tests/chaos/test_kills.py"
+    return "ray" in marks or bool(starts and marks & {"slow", "chaos", "vllm"})
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,8 @@ starting it in an actor (engine/steps/generate.py).
 """
 
 import importlib
+from collections.abc import Mapping
+from typing import Any
 
 from engine.backends.base import Backend
 from schemas.errors import UsageError
@@ -32,3 +34,19 @@ def backend_class(name: str) -> type[Backend]:
     except (ImportError, AttributeError) as e:
         raise UsageError(f"backend {name} cannot be loaded: {e}") from e
     return backend
+
+
+def check_arguments(backend: str, engine_args: Mapping[str, Any]) -> None:
+    """Refuse ``engine_args`` that a backend does not have, before one is started.
+
+    Raises:
+        UsageError: naming them.
+    """
+    if not engine_args:
+        return
+    if backend == "transformers":
+        raise UsageError(f"backend transformers takes no engine_args: {', '.join(engine_args)}")
+    if backend == "vllm":
+        from engine.backends.vllm import check_names
+
+        check_names(engine_args)

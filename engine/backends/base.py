@@ -6,7 +6,7 @@ to others: text on either side (engine/steps/prepare.py, finish.py).
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from engine.checkpoints.contents import Contents
 from engine.checkpoints.load import Checkpoint
@@ -17,11 +17,13 @@ Finish = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """How one engine is run. No setting may change a completion, only its cost.
+    """How one engine is run. No setting may change a completion, only its cost, but for those
+    ``engine_args`` that are a part of the annotator.
 
     An engine that has prompts but completes none for ``stall_s`` seconds counts as hung.
     ``context_tokens`` is the most that prompt and completion have together; None is as many as the
-    checkpoint can have. ``contents`` is what the checkpoint's files must hold; None is anything.
+    checkpoint can have. ``engine_args`` are vLLM's own. ``contents`` is what the checkpoint's
+    files must hold; None is anything.
     """
 
     threads: int = field(default=1, metadata={"why": "cores that an engine on a CPU may use"})
@@ -33,6 +35,7 @@ class EngineSettings:
     stall_s: float = 300.0
     dtype: Dtype = "auto"
     context_tokens: int | None = None
+    engine_args: dict[str, Any] = field(default_factory=dict)
     contents: Contents | None = None
 
 

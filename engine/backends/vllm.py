@@ -4,14 +4,16 @@ This is the only module that imports vllm, and only when an engine starts. Promp
 are token ids: vLLM loads no tokenizer and detokenises nothing.
 """
 
+import dataclasses
+import difflib
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from engine.backends.base import Completion, EngineSettings
 from engine.checkpoints.load import Checkpoint
-from schemas.errors import EngineDied
+from schemas.errors import EngineDied, UsageError
 
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """vLLM reserves memory for one of these ranks; an adapter of a lower rank is padded to it."""
@@ -59,6 +61,10 @@ class VllmBackend:
             # memory is left behind when it is killed, and nano starts in 11 s instead of 19 and
             # runs 1.5 times as fast.
             options["distributed_executor_backend"] = "uni"
+        elif settings.tensor_parallel_size > 1:
+            # Ray has given this actor its GPUs, on one node: workers of vLLM's own, without a
+            # placement group.
+            options["distributed_executor_backend"] = "mp"
         self._engine = AsyncLLM.from_engine_args(
             AsyncEngineArgs(
                 model=checkpoint.path,
@@ -71,9 +77,9 @@ class VllmBackend:
                 max_model_len=settings.context_tokens or checkpoint.context_tokens,
                 max_num_seqs=settings.max_concurrent_prompts,
                 tensor_parallel_size=settings.tensor_parallel_size,
-                enable_prefix_caching=True,
-                disable_log_stats=True,
-                **options,
+                **{"enable_prefix_caching": True, "disable_log_stats": True}
+                | options
+                | settings.engine_args,
             )
         )
         self._dead_error = EngineDeadError
@@ -113,10 +119,34 @@ class VllmBackend:
         self._engine.shutdown()
 
 
-def _set_environment(settings: EngineSettings) -> None:
-    """Set the variables that vLLM reads when it is imported and passes on to its engine."""
+def check_names(engine_args: Iterable[str]) -> None:
+    """Refuse arguments that this version of vLLM does not have.
+
+    Raises:
+        UsageError: naming each, and what it may have been meant to be.
+    """
+    _be_quiet()
+    from vllm import __version__
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    known = [f.name for f in dataclasses.fields(AsyncEngineArgs)]
+    faults = []
+    for name in engine_args:
+        if name not in known:
+            like = difflib.get_close_matches(name, known, n=1)
+            faults.append(name + (f" (did you mean {like[0]}?)" if like else ""))
+    if faults:
+        raise UsageError(f"engine_args: vLLM {__version__} has no argument {', '.join(faults)}")
+
+
+def _be_quiet() -> None:
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+
+
+def _set_environment(settings: EngineSettings) -> None:
+    """Set the variables that vLLM reads when it is imported and passes on to its engine."""
+    _be_quiet()
     if not settings.gpu:
         # Without it, each engine's cache takes half of the machine's memory.
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(settings.cpu_kv_cache_gb))

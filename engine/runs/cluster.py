@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from itertools import dropwhile
@@ -179,20 +179,31 @@ def pool_resources(max_engines: int, tensor_parallel_size: int) -> tuple[float, 
     """What one engine takes of the cluster: Ray CPUs, GPUs, and threads for its arithmetic.
 
     With GPUs in the cluster, an engine takes ``tensor_parallel_size`` of them. Without, the engines
-    share all cores of one node except one. That one is for reading, aligning and the engines' own
+    share all cores of each node except one. That one is for reading, aligning and the engines' own
     front ends: if one thread of an engine waits for a busy core, all its threads wait for that one
     (18 prompts a second instead of 108, seen on two cores).
     """
     resources = ray.cluster_resources()
     if resources.get("GPU", 0) >= 1 or _autoscales():
         return 1.0, float(tensor_parallel_size), 1
-    # An engine cannot use several nodes, so the largest one counts.
-    nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
-    spare = int(max(n.get("CPU", 1) for n in nodes)) - 1
-    if spare < 1:
-        return 0.0, 0.0, 1
-    share = spare / max_engines
-    return (float(int(share)) if share >= 1 else round(share, 2)), 0.0, max(1, int(share))
+    spare = [int(n["Resources"].get("CPU", 1)) - 1 for n in ray.nodes() if n["Alive"]]
+    share = _largest_share([cores for cores in spare if cores > 0], max_engines)
+    return share, 0.0, max(1, int(share))
+
+
+def _largest_share(spare: Sequence[int], engines: int) -> float:
+    """The most CPUs that so many engines can have each, on nodes with so many to spare: a whole
+    number, or a part of one CPU in hundredths; 0 if there is none to spare.
+
+    An engine is on one node. Nodes need not be alike: of 16 and 4 CPUs, five engines get 4 each.
+    """
+    # Each node is filled by some number of engines; in hundredths, as 0.1 is no exact number.
+    shares = {100 * cores // n for cores in spare for n in range(1, engines + 1)}
+    whole = {share - share % 100 if share > 100 else share for share in shares if share}
+    for share in sorted(whole, reverse=True):
+        if sum(100 * cores // share for cores in spare) >= engines:
+            return share / 100
+    return 0.0
 
 
 def _autoscales() -> bool:

@@ -18,6 +18,7 @@ from ray.data import Dataset
 from ray.data.block import Block, BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
+from engine.runs.nodes import check_paths
 from engine.sources.read import SCAN_SCHEMA, read_citations, scan_shard
 from engine.sources.shards import Shard
 from engine.steps.annotator import Annotator
@@ -31,7 +32,12 @@ from schemas.task import Task
 
 
 def scan(shards: list[Shard]) -> pa.Table:
-    """Read the keys of all shards, in parallel: one row of SCAN_SCHEMA per shard, in any order."""
+    """Read the keys of all shards, in parallel: one row of SCAN_SCHEMA per shard, in any order.
+
+    Raises:
+        UsageError: if a node of the cluster has not all of the files.
+    """
+    check_paths([s.uri for s in shards])
     dataset = _read(
         [s.uri for s in shards], [partial(_scan, s, i) for i, s in enumerate(shards)], SCAN_SCHEMA
     )

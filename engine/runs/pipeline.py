@@ -19,17 +19,19 @@ import pyarrow as pa
 from ray.data import ActorPoolStrategy, Dataset
 from ray.util.annotations import RayDeprecationWarning
 
-from engine.backends import BACKENDS
+from engine.backends import BACKENDS, check_arguments
 from engine.backends.base import EngineSettings
 from engine.checkpoints.weights import check_weights
 from engine.runs.cluster import pool_resources
 from engine.runs.fitting import check_fit
+from engine.runs.nodes import check_backend, check_paths
 from engine.steps.annotator import Annotator
 from engine.steps.finish import finish
 from engine.steps.generate import EngineActor
 from engine.steps.losses import Watcher
 from engine.steps.prepare import longest_prompt
 from schemas.configs.options import EngineOptions
+from schemas.engine_args import NEUTRAL
 from schemas.errors import UsageError
 
 logger = logging.getLogger(__name__)
@@ -38,6 +40,9 @@ _NEWS_S = 5.0
 """Seconds between two looks at which engines were lost."""
 
 _SPECULATIVE_TOKENS = 4
+_CONCURRENT_PROMPTS, _CONCURRENT_PROMPTS_GPU = 256, 1024
+"""A GPU's cache holds far more prompts of some hundred tokens: with 60 GB left beside an 8B model,
+whose cache takes 128 KB a token, more than a thousand. vLLM's own default on an H100 is 1,024."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,21 +87,34 @@ def plan_engines(
         )
     cpus, gpus, threads = pool_resources(options.engines.max, options.tensor_parallel_size)
     check_fit(cpus, gpus, options.node_wait_seconds)
+    check_backend(options.backend)
+    check_paths([annotator.checkpoint.ref])
     speculative = options.speculative_tokens
+    if speculative is None:
+        # On a GPU, vLLM schedules asynchronously only without guesses of this kind, and where a
+        # thousand prompts keep it busy a wrong guess costs as much as a token.
+        speculative = 0 if gpus else _SPECULATIVE_TOKENS
+    concurrent = options.max_concurrent_prompts
+    if concurrent is None:
+        concurrent = _CONCURRENT_PROMPTS_GPU if gpus else _CONCURRENT_PROMPTS
     settings = EngineSettings(
         threads=threads,
         gpu=gpus > 0,
         tensor_parallel_size=options.tensor_parallel_size,
-        speculative_tokens=_SPECULATIVE_TOKENS if speculative is None else speculative,
-        max_concurrent_prompts=options.max_concurrent_prompts,
+        speculative_tokens=speculative,
+        max_concurrent_prompts=concurrent,
         stall_s=options.stall_seconds,
         dtype=options.dtype,
         context_tokens=context,
+        # What changes an answer is the annotator's, which may be one of the table's.
+        engine_args={n: v for n, v in options.engine_args.items() if n in NEUTRAL}
+        | annotator.serving,
         contents=annotator.contents,
     )
+    check_arguments(options.backend, settings.engine_args)
     pool = Pool(
         options.engines.min, options.engines.max, cpus, gpus, batch_citations,
-        batches=max(8, options.max_concurrent_prompts // 32),  # of some 128 prompts each
+        batches=max(8, concurrent // 32),  # of some 128 prompts each
     )  # fmt: skip
     return settings, pool
 

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from engine.checkpoints.contents import Contents, contents_of
 from engine.checkpoints.load import Checkpoint, load_checkpoint
@@ -18,16 +20,22 @@ from schemas.task import Task
 @dataclass(frozen=True, slots=True)
 class Annotator:
     """A checkpoint doing a task. ``parts`` are what the fingerprint is made of, ``contents`` those
-    of them that are in the checkpoint's files."""
+    of them that are in the checkpoint's files. ``serving`` are arguments of the engine that can
+    change an answer, such as ``quantization``."""
 
     fingerprint: str
     checkpoint: Checkpoint
     task: Task
     parts: dict[str, object]
     contents: Contents
+    serving: dict[str, Any] = field(default_factory=dict)
 
 
-def annotator_of(reference: str, entity_types: list[str] | None = None) -> Annotator:
+def annotator_of(
+    reference: str,
+    entity_types: list[str] | None = None,
+    serving: Mapping[str, Any] | None = None,
+) -> Annotator:
     """The annotator of a checkpoint by its name, for all of its entity types or some.
 
     Raises:
@@ -40,10 +48,12 @@ def annotator_of(reference: str, entity_types: list[str] | None = None) -> Annot
         chosen = task if entity_types is None else task.only(entity_types)
     except ValueError as e:
         raise UsageError(f"checkpoint {reference}: {e}") from e
-    return make_annotator(checkpoint, chosen)
+    return make_annotator(checkpoint, chosen, serving)
 
 
-def make_annotator(checkpoint: Checkpoint, task: Task) -> Annotator:
+def make_annotator(
+    checkpoint: Checkpoint, task: Task, serving: Mapping[str, Any] | None = None
+) -> Annotator:
     """Fingerprint a checkpoint and a task: 16 hex digits of BLAKE2b over :attr:`Annotator.parts`.
 
     Batching, speculation, backend and hardware are not part of it: they are not meant to change
@@ -75,6 +85,8 @@ def make_annotator(checkpoint: Checkpoint, task: Task) -> Annotator:
         # Its configuration says where its base is, which changes nothing, so not all of it counts.
         parts["adapter"] = contents.adapter
         parts["adapter_scale"] = checkpoint.adapter.scale
+    if serving:
+        parts["engine_args"] = dict(serving)
     canonical = json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()
     fingerprint = hashlib.blake2b(canonical, digest_size=8).hexdigest()
-    return Annotator(fingerprint, checkpoint, task, parts, contents)
+    return Annotator(fingerprint, checkpoint, task, parts, contents, dict(serving or {}))

@@ -92,7 +92,8 @@ def restore_annotator(store: Store, fingerprint: str, checkpoint: str | None = N
         UsageError: if its checkpoint is not there any more, or is another one now.
     """
     row = _row_of(store, fingerprint)
-    annotator = annotator_of(checkpoint or row["checkpoint"], row["entity_types"])
+    serving = json.loads(row["parts"] or "{}").get("engine_args")
+    annotator = annotator_of(checkpoint or row["checkpoint"], row["entity_types"], serving)
     if annotator.fingerprint != fingerprint:
         raise UsageError(
             f"checkpoint {annotator.checkpoint.ref}: is annotator {annotator.fingerprint} "

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 SOURCE, MODEL, ENGINES, WRITING, OUTPUT = "Source", "Model", "Engines", "Writing", "Output"
 
 ENGINE_FIELDS = (
-    "backend engines tensor_parallel_size max_concurrent_prompts speculative_tokens dtype "
-    "stall_seconds context_tokens node_wait_seconds"
+    "backend engines tensor_parallel_size max_concurrent_prompts speculative_tokens engine_args "
+    "dtype stall_seconds context_tokens node_wait_seconds"
 )
 WRITE_FIELDS = "store_text commit_every_seconds commit_every_rows"
 

@@ -48,10 +48,14 @@ def parameters(model: type[BaseModel], layout: Layout) -> list[inspect.Parameter
 def given(values: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
     """The values that a command was given for the fields of a config, by field."""
     chosen = {n: v for n, v in values.items() if n in model.model_fields and v not in (None, [])}
-    return {
-        n: _split(v) if _is_list(model.model_fields[n]) and n in BY_COMMA else v
-        for n, v in chosen.items()
-    }
+    return {n: _parsed(n, v, model.model_fields[n]) for n, v in chosen.items()}
+
+
+def _parsed(name: str, value: Any, info: FieldInfo) -> Any:
+    """What an option's value stands for; a mapping is given as YAML."""
+    if _is_mapping(info):
+        return assignments([f"{name}={value}"])[name]
+    return _split(value) if _is_list(info) and name in BY_COMMA else value
 
 
 def assignments(pairs: list[str]) -> dict[str, Any]:
@@ -143,6 +147,8 @@ def _metavar(name: str, info: FieldInfo, layout: Layout) -> str | None:
     kind = _bare(info.annotation)
     if kind is Engines:
         return "N|MIN:MAX"
+    if _is_mapping(info):
+        return "YAML"
     choices = get_args(kind)[0] if get_origin(kind) is list else None
     return "|".join(get_args(choices)) if get_origin(choices) is Literal else None
 
@@ -158,9 +164,13 @@ def _is_list(info: FieldInfo) -> bool:
     return get_origin(_bare(info.annotation)) is list
 
 
+def _is_mapping(info: FieldInfo) -> bool:
+    return get_origin(_bare(info.annotation)) is dict
+
+
 def _is_plain(info: FieldInfo) -> bool:
-    """Whether a field has an option of its own: a single value, or a list of them."""
-    return part_of(info) is None and get_origin(_bare(info.annotation)) not in (dict, tuple)
+    """Whether a field has an option of its own: a single value, a list of them, or a mapping."""
+    return part_of(info) is None and get_origin(_bare(info.annotation)) is not tuple
 
 
 def _split(values: list[str]) -> list[str]:

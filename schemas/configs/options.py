@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from schemas.engine_args import changing_answers, check_engine_args
 from schemas.strict import Strict
 
 MirrorKind = Literal["baseline", "updates"]
@@ -49,14 +50,22 @@ class EngineOptions(Strict):
         description="How many engines: N, or MIN:MAX for a pool that grows with the work.",
     )
     tensor_parallel_size: int = Field(1, ge=1, description="GPUs of one engine.")
-    max_concurrent_prompts: int = Field(
-        256, ge=1, description="Prompts that an engine runs at once."
+    max_concurrent_prompts: int | None = Field(
+        None,
+        ge=1,
+        description="Prompts that an engine runs at once. If not given, 1,024 on a GPU, 256 else.",
     )
     speculative_tokens: int | None = Field(
         None,
         ge=0,
         description="Tokens that vLLM guesses from the prompt at a time; 0 is off. If not given, "
         "pubmark chooses.",
+    )
+    engine_args: dict[str, Any] = Field(
+        {},
+        description="Arguments of vLLM's engine, by their names there, such as "
+        "gpu_memory_utilization, max_num_batched_tokens or quantization. Those that can change an "
+        "answer are a part of the annotator.",
     )
     dtype: Dtype = Field(
         "auto", description="Precision of the model's arithmetic; auto is that of its weights."
@@ -78,6 +87,17 @@ class EngineOptions(Strict):
         description="Seconds to wait for a node that an engine fits on to join the cluster; if not "
         "given, 1,800 where Ray's autoscaler can add one, else none.",
     )
+
+    @property
+    def serving(self) -> dict[str, Any]:
+        """The arguments of the engine that can change an answer."""
+        return changing_answers(self.engine_args)
+
+    @field_validator("engine_args")
+    @classmethod
+    def _engine_args(cls, value: dict[str, Any]) -> dict[str, Any]:
+        check_engine_args(value)
+        return value
 
     @field_validator("engines", mode="before")
     @classmethod

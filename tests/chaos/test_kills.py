@@ -19,8 +19,8 @@ def test_each_kind_of_kill_with_ray(tmp_path: Path) -> None:
 
 
 def test_a_table_with_older_rows(tmp_path: Path) -> None:
-    figures = chaos(tmp_path, 5, [0], citations=400, seconds=0.05, ray=False)
-    assert figures["wrong"] == [] and sum(figures["kills"].values()) == 5
+    figures = chaos(tmp_path, 3, [0], citations=300, seconds=0.05, ray=False)
+    assert figures["wrong"] == [] and sum(figures["kills"].values()) == 3
     assert figures["repeated_after_a_run_was_killed"] <= figures["uncommitted_when_killed"]
     assert figures["orphans_left"] == 0
 

@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 import jobs.sample
 from jobs.annotate import RunResult, run
 from schemas.configs.annotate import AnnotateConfig
-from schemas.errors import JobError
+from schemas.errors import JobError, UsageError
 
 pytestmark = [pytest.mark.vllm, pytest.mark.usefixtures("ray_session")]
 
@@ -38,7 +38,9 @@ def sources(target: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def result(target: Path, sources: list[str], ray_session: None) -> RunResult:
-    return run(AnnotateConfig(sources=sources, to=str(target / "t")))
+    # Passed on to vLLM: fewer tokens a step than it would take.
+    told = {"max_num_batched_tokens": 1024, "disable_log_stats": False}
+    return run(AnnotateConfig(sources=sources, to=str(target / "t"), engine_args=told))
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,13 @@ def test_every_citation_once_and_none_failed(result: RunResult, rows: list[dict[
     partial = [r for r in rows if r["status"] == "partial"]
     assert [r["pmid"] for r in partial] == [1]
     assert "cut off by the token limit of" in partial[0]["error"]
+
+
+def test_an_argument_that_vllm_does_not_have_is_refused(target: Path, sources: list[str]) -> None:
+    told = {"max_num_batch_tokens": 1024}
+    with pytest.raises(UsageError, match=r"no argument max_num_batch_tokens \(did you mean max_nu"):
+        run(AnnotateConfig(sources=sources, to=str(target / "no"), engine_args=told))
+    assert not (target / "no").exists()
 
 
 def test_every_mention_stands_where_it_says(rows: list[dict[str, Any]]) -> None:

@@ -89,10 +89,12 @@ def losses(to: Path) -> dict[int, float]:
     return {r["step"]: r["loss"] for r in Curve.read(to.with_name(f"{to.name}.run") / "tuning")}
 
 
-def assert_same_curve(one: Path, other: Path) -> None:
+def assert_same_curve(one: Path, other: Path, missing: int = 0) -> None:
+    """``missing`` points may be gone with a process that had still to write them down."""
     ours, theirs = losses(one), losses(other)
-    assert ours.keys() == theirs.keys() and max(ours) == STEPS
-    assert all(abs(ours[s] - theirs[s]) < 1e-3 for s in ours)
+    assert ours.keys() >= theirs.keys() and max(ours) == max(theirs) == STEPS
+    assert len(ours) - len(theirs) <= missing
+    assert all(abs(ours[s] - theirs[s]) < 1e-3 for s in theirs)
 
 
 # A run from nothing: once for all tests, which begin with what its first stage left
@@ -176,7 +178,7 @@ def test_a_killed_run_goes_on_to_the_same_result(tmp_path: Path, whole: Whole) -
     again = CliRunner().invoke(app, told)
     assert again.exit_code == 0, again.stderr
     assert json.loads(again.stdout)["steps"] == 10 + STEPS
-    assert_same_curve(whole.to, to)
+    assert_same_curve(whole.to, to, missing=1)
 
 
 @pytest.mark.slow

@@ -133,7 +133,7 @@ def test_life_of_a_few_citations(on_ray: Life, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_life_of_thousands_of_real_citations(on_ray: Life, tmp_path: Path, shared: Path) -> None:
     template = real_template(shared / "data/pubmed-xml")
-    live(on_ray, Nlm(tmp_path, template, seed=1), size=2_000, of_each=30)
+    live(on_ray, Nlm(tmp_path, template, seed=1), size=1_200, of_each=30)
     assert stored(on_ray.to).keys() == on_ray.model.rows().keys()
 
 

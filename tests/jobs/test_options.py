@@ -94,6 +94,8 @@ def value_of(info: FieldInfo) -> Any:
         choices = re.findall(r"'([\w-]+)'", text)
         chosen = next(c for c in choices if info.default not in (c, [c]))
         return [chosen] if "list" in text.split("Literal")[0] else chosen
+    if "dict[str" in text:
+        return {"x": 1}
     if "list[int]" in text:
         return [3]
     if "list[" in text or "tuple[" in text:
@@ -109,7 +111,7 @@ def value_of(info: FieldInfo) -> Any:
 def spell(command: Command, key: str, value: Any) -> list[str]:
     """How a value of a key is given on the command line."""
     info, layout = command.model().model_fields[key], command.layout
-    if isinstance(value, dict) or part_of(info) or "tuple[" in str(info.annotation):
+    if part_of(info) or "tuple[" in str(info.annotation):
         return ["--set", f"{key}={yaml.safe_dump(value, default_flow_style=True)}"]
     option = layout.spelled.get(key, "--" + key.replace("_", "-"))
     if key in layout.arguments:

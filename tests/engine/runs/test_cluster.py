@@ -24,6 +24,10 @@ def node(cpus: float, gpus: float = 0, alive: bool = True) -> dict[str, Any]:
         ([node(2)], 2, (0.5, 0.0, 1)),
         ([node(16)], 1, (15.0, 0.0, 15)),
         ([node(16)] * 4, 1, (15.0, 0.0, 15)),  # an engine has one node
+        ([node(2)] * 3, 3, (1.0, 0.0, 1)),  # one on each
+        ([node(2)] * 3, 4, (0.5, 0.0, 1)),  # two would not fit with 0.75 each
+        ([node(4)], 4, (0.75, 0.0, 1)),
+        ([node(16), node(4)], 5, (3.0, 0.0, 3)),
         ([node(8), node(64, alive=False)], 1, (7.0, 0.0, 7)),
         ([node(1)], 1, (0.0, 0.0, 1)),
         ([node(4), node(4, gpus=2)], 2, (1.0, 2.0, 1)),

@@ -9,7 +9,7 @@ import pytest
 
 from engine.backends.base import EngineSettings
 from engine.checkpoints.load import load_checkpoint
-from engine.steps.annotator import Annotator, make_annotator
+from engine.steps.annotator import Annotator, annotator_of, make_annotator
 from schemas.configs.annotate import AnnotateConfig
 from schemas.task import Task
 
@@ -85,6 +85,15 @@ def test_a_new_version_of_a_step_changes_it(
     before = annotator(path).fingerprint
     monkeypatch.setattr(f"engine.steps.annotator.{version}", "another")
     assert annotator(path).fingerprint != before
+
+
+def test_what_an_engine_is_told_that_changes_answers_is_part_of_it(make_checkpoint: Make) -> None:
+    path = str(make_checkpoint("tuned"))
+    plain, coarse = annotator_of(path), annotator_of(path, serving={"quantization": "fp8"})
+    assert annotator_of(path, serving={}).fingerprint == plain.fingerprint != coarse.fingerprint
+    assert coarse.parts["engine_args"] == coarse.serving == {"quantization": "fp8"}
+    other = annotator_of(path, serving={"quantization": "fp8", "kv_cache_dtype": "fp8"})
+    assert other.fingerprint != coarse.fingerprint
 
 
 def test_what_cannot_change_an_answer_is_no_part_of_it(make_checkpoint: Make) -> None:
