@@ -28,3 +28,13 @@ class CountingBackend(FakeBackend):
         line = f"{pmid} {revision} {zlib.crc32(prompt.encode())}\n"
         os.write(self._file, line.encode())  # one call: whole, also when killed
         return completion
+
+
+class NodeBackend(CountingBackend):
+    """Has a folder for each node of nodes.py, by its name in $PUBMARK_CHAOS_NODE."""
+
+    def __init__(self, checkpoint: Checkpoint, settings: EngineSettings, temperature: float):
+        folder = Path(os.environ["PUBMARK_CHAOS_COUNT"]) / os.environ["PUBMARK_CHAOS_NODE"]
+        folder.mkdir(exist_ok=True)
+        os.environ["PUBMARK_CHAOS_COUNT"] = str(folder)
+        super().__init__(checkpoint, settings, temperature)
