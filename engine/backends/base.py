@@ -35,7 +35,7 @@ class EngineSettings:
     stall_s: float = 300.0
     dtype: Dtype = "auto"
     context_tokens: int | None = None
-    engine_args: dict[str, Any] = field(default_factory=dict)
+    engine_args: dict[str, Any] = field(default_factory=dict, hash=False)
     contents: Contents | None = None
 
 
