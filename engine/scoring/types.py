@@ -28,8 +28,8 @@ def spell(name: str, chosen: Mapping[str, str]) -> str:
 def speller(names: Iterable[str]) -> Callable[[str], str]:
     """A function that gives a type's name as one of ``names``: the very name if it is among them,
     else one that differs in case only, else itself."""
-    exact = set(names)
-    chosen = spellings(exact)
+    given = list(names)
+    exact, chosen = set(given), spellings(given)
     return lambda name: name if name in exact else spell(name, chosen)
 
 
