@@ -70,6 +70,7 @@ class _Job:
 
     def __init__(self, run: Run[AnnotateConfig]):
         self._run = run
+        run.result.job = "annotate"
         self._planned: Plan | None = None
 
     def scan(self, shards: list[Shard]) -> None:
@@ -126,7 +127,7 @@ class _Job:
             }
             for shard, report in zip(self._intake.shards, self._planned.reports, strict=True)
         ]
-        return run_row(self._run, "annotate") | {"files": files}
+        return run_row(self._run) | {"files": files}
 
     def _plan(self) -> tuple[Plan, np.ndarray]:
         """What is to be done as the table is now, and what the given baseline no longer holds."""

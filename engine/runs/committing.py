@@ -56,6 +56,7 @@ def committer_of(
         check=check,
         store=run.store,
         run_id=run.run_id,
+        notes=run.notes,
     )
 
 

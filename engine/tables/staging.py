@@ -9,6 +9,8 @@ Enters: rows of one run. Leaves: files of them to read, until they are removed. 
 a pass is worth it, and the pass (committer.py).
 """
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 import pyarrow as pa
 from deltalake import CommitProperties
@@ -23,15 +25,16 @@ from engine.tables.transactions import MAX_TRIES
 
 
 class Staging:
-    """What the run ``run_id`` has staged; ``pmids`` are those of this process, sorted."""
+    """What the run ``run_id`` has staged; ``pmids`` are those of this process, sorted. ``notes``
+    gives what each commit to ``staged`` says."""
 
-    def __init__(self, store: Store, run_id: str):
-        self._store, self._run_id = store, run_id
+    def __init__(self, store: Store, run_id: str, notes: Callable[[], Mapping[str, str]] = dict):
+        self._store, self._run_id, self._notes = store, run_id, notes
         self.pmids = NO_PMIDS
 
     def add(self, rows: pa.Table) -> None:
         """Stage rows (ANNOTATIONS_SCHEMA)."""
-        self._store.append("staged", rows)
+        self._store.append("staged", rows, {"pubmark.run_id": self._run_id, **self._notes()})
         self.pmids = np.union1d(self.pmids, rows["pmid"])
 
     def files(self, any_run: bool = False) -> list[str]:

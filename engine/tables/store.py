@@ -5,12 +5,12 @@ the companion tables. Left to others: changing ``annotations`` (committer.py), i
 (layout/), and maintenance (maintenance.py).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
-from deltalake import DeltaTable
+from deltalake import CommitProperties, DeltaTable
 from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from pyarrow.dataset import Dataset
@@ -172,8 +172,13 @@ class Store:
             self._make(name)
         return DeltaTable(self.uri("annotations"))
 
-    def append(self, table: str, rows: pa.Table | Iterable[dict[str, object]]) -> None:
-        """Add rows to a companion table, made if it is not there.
+    def append(
+        self,
+        table: str,
+        rows: pa.Table | Iterable[dict[str, object]],
+        notes: Mapping[str, str] | None = None,
+    ) -> None:
+        """Add rows to a companion table, made if it is not there; ``notes`` go into its log.
 
         Raises:
             JobError: if it cannot be written.
@@ -191,7 +196,10 @@ class Store:
             # If this fails, the new file is kept: the transaction may have been committed and only
             # the answer lost. `remove_leftovers` finds out later.
             known.create_write_transaction(
-                [write_small(known, stored)], mode="append", schema=known.schema()
+                [write_small(known, stored)],
+                mode="append",
+                schema=known.schema(),
+                commit_properties=CommitProperties(custom_metadata=dict(notes)) if notes else None,
             )
 
     def _make(self, name: str) -> None:

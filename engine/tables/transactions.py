@@ -9,7 +9,7 @@ rows of the same PMIDs; so it is told not to retry, and what its failure means i
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from deltalake import CommitProperties, DeltaTable, Transaction
@@ -40,7 +40,8 @@ class Transactions:
     """The transactions of the run ``run_id`` on ``table``, which is the state last seen.
 
     ``overtaken`` says whether another writer has committed since the run was planned. ``check`` is
-    given each state that another writer has left, and raises if the run cannot go on.
+    given each state that another writer has left, and raises if the run cannot go on. ``notes``
+    gives what each commit is to say beside that.
     """
 
     def __init__(
@@ -48,10 +49,11 @@ class Transactions:
         table: DeltaTable,
         run_id: str,
         check: Callable[[DeltaTable], None] = lambda table: None,
+        notes: Callable[[], Mapping[str, str]] = dict,
     ):
         self.table = table
         self.overtaken = False
-        self._run_id, self._check = run_id, check
+        self._run_id, self._check, self._notes = run_id, check, notes
 
     @property
     def uri(self) -> str:
@@ -127,6 +129,7 @@ class Transactions:
                 custom_metadata={
                     "pubmark.run_id": self._run_id,
                     **{f"pubmark.{name}": str(count) for name, count in counts.items() if count},
+                    **self._notes(),
                 },
             ),
         )

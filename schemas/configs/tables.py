@@ -30,6 +30,12 @@ class ShowConfig(Strict):
     source: str = Field(description="Root of the tables: what --to named.")
 
 
+class StatusConfig(Strict):
+    """``pubmark status``."""
+
+    source: str = Field(description="Root of the tables: what --to named.")
+
+
 class SqlConfig(Strict):
     """``pubmark sql``."""
 

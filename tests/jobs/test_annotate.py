@@ -13,7 +13,9 @@ from deltalake import DeltaTable
 
 from engine.runs import pipeline
 from engine.steps.align import align_mentions
+from engine.tables.committer import Commit, Committer
 from engine.tables.store import Store
+from engine.views.status import UnderWay, table_status
 from jobs.annotate import RunResult, run
 from schemas.annotations import ANNOTATIONS_SCHEMA, RUNS_SCHEMA
 from schemas.configs.annotate import AnnotateConfig
@@ -262,9 +264,27 @@ def test_another_checkpoint_in_its_place_ends_the_run_before_a_row_is_stored(
     assert (again.annotated, rows(tmp_path / "t")[1]["status"]) == (1, "ok")
 
 
-def test_commits_are_made_while_the_run_goes_on(tmp_path: Path, write_jsonl: Writer) -> None:
+def test_commits_are_made_while_the_run_goes_on(
+    tmp_path: Path, write_jsonl: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = write_jsonl([(i, f"Aspirin {i}", LONG) for i in range(1, 101)])
-    annotate(source, tmp_path / "t", commit_every_rows=20)
+    seen: list[UnderWay] = []
+    committed = Committer.commit
+
+    def look(self: Committer, given: pa.Table) -> Commit:
+        done = committed(self, given)
+        seen.extend(table_status(Store(str(tmp_path / "t"))).under_way)
+        return done
+
+    monkeypatch.setattr(Committer, "commit", look)
+    result = annotate(source, tmp_path / "t", commit_every_rows=20)
+    assert {run.run_id for run in seen} == {result.run_id}
+    told = [run.last[1] for run in seen]
+    assert {p.planned for p in told} == {100} and told[-1].job == "annotate"
+    assert [p.done for p in told] == sorted(p.done for p in told) and told[-1].done == 100
+    assert sum(told[-1].by_engine.values()) == 100
+    ended = table_status(Store(str(tmp_path / "t")))
+    assert ended.under_way == [] and ended.ended and ended.ended["run_id"] == result.run_id
     history = DeltaTable(tmp_path / "t/annotations").history()
     assert len([h for h in history if h["operation"] == "WRITE"]) >= 3
     assert len(rows(tmp_path / "t")) == 100

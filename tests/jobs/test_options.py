@@ -28,11 +28,13 @@ TASK = {"entity_types": {"gene": {"definition": "A gene."}}, "template": "{text}
 TUNING = {"examples": ["e"], "optimisation": {"steps": 1}}
 MINIMAL: dict[str, dict[str, Any]] = {
     "annotate": {"sources": ["a.xml"], "to": "t"},
+    "check": {},
     "mirror": {"kind": "updates", "to": "t"},
     "refresh": {"to": "t", "sources": ["a.xml"]},
     "compare": {"checkpoint": "new", "table": "t"},
     "replay": {"to": "t"},
     "history": {"source": "t"},
+    "status": {"source": "t"},
     "sql": {"query": "SELECT 1", "source": "t"},
     "show": {"pmid": 7, "source": "t"},
     "export": {"source": "t", "to": "o", "format": "jsonl"},
@@ -235,7 +237,7 @@ def test_versions_are_shown() -> None:
 
 def test_an_unknown_command_of_config_lists_the_known_ones() -> None:
     result = CliRunner().invoke(app, ["config", "anotate"])
-    assert result.exit_code == 2 and "valid: annotate, mirror" in result.stderr
+    assert result.exit_code == 2 and "valid: annotate, check" in result.stderr
 
 
 SHOWN = [
