@@ -12,6 +12,9 @@ import pytest
 from s3_server import BUCKET, s3_server
 from typer.testing import CliRunner
 
+from engine.runs import preflight
+from engine.storage.filesystem import filesystem
+from engine.tables.probe import try_writing
 from jobs.cli import app
 
 ROOT = Path(__file__).parents[2]
@@ -57,5 +60,21 @@ def test_everything_on_s3(environment: dict[str, str]) -> None:
         return done.stdout
 
     assert json.loads(read("show", "99000002", "--json"))["source"] == "sample.xml"
+    told = json.loads(read("status", "--json"))
+    assert (told["rows"], told["under_way"]) == (49, []) and told["ended"]["annotated"] == 49
     count = read("sql", "SELECT count(*) AS n FROM mentions")
     assert count == f"n\n{first['mentions']}\n"
+
+
+def test_a_bucket_is_tried_and_left_as_it_was(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    fs, _ = filesystem("s3://bucket/new")
+    before = fs.find("bucket")
+    assert "commits are conditional, clock within" in try_writing("s3://bucket/new")
+    assert fs.find("bucket") == before
+    assert preflight.source(["s3://bucket/pubmed/"]) == "1 file, sample.xml"
+    absent = preflight.examine("writing", lambda: try_writing("s3://absent/new"))
+    assert not absent.ok and "absent" in absent.said
