@@ -3,7 +3,9 @@
 import json
 import os
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,25 +15,32 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark `ray` what runs on the cluster: each of its processes starts in seconds of CPU time.
-
-    For pytest-xdist, all that runs on a cluster is one group, which shares the session's; of the
-    others each file is one.
-    """
+    """Mark `ray` what runs on the cluster: each of its processes starts in seconds of CPU time."""
     for item in items:
         if "ray_session" in getattr(item, "fixturenames", ()):
             item.add_marker("ray")
-        file = item.location[0]
-        item.add_marker(pytest.mark.xdist_group("cluster" if _takes_a_cluster(item) else file))
 
 
-def _takes_a_cluster(item: pytest.Item) -> bool:
-    """Whether a test uses the session's cluster, or starts one of its own."""
-    file, marks = item.location[0], {mark.name for mark in item.iter_markers()}
-    starts = file.startswith("tests/jobs/") or file == "tests/chaos/test_kills.py"
-    return "ray" in marks or bool(starts and marks & {"slow", "chaos", "vllm"})
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With all tests, one process of pytest-xdist runs the files that take a cluster, which share
+    the session's, and the other one the rest."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Files(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "cluster" if not config.option.markexpr and _takes_a_cluster(file) else file
+
+    return Files(config, log)
+
+
+@cache
+def _takes_a_cluster(file: str) -> bool:
+    text = (ROOT / file).read_text(encoding="utf-8")
+    starts = "pytest.mark.slow" in text or "pytest.mark.chaos" in text
+    own = file.startswith("tests/jobs/") or file == "tests/chaos/test_kills.py"
+    return "ray_session" in text or (own and starts)
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +70,16 @@ def ray_session() -> Iterator[None]:
         patched.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
         with connected():
             yield
+
+
+@pytest.fixture
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs run in this process, with every step but Ray: for what is not about Ray, in a tenth of
+    the time."""
+    import without_ray
+
+    without_ray.replace(monkeypatch.setattr)
+    monkeypatch.setattr(without_ray, "time", SimpleNamespace(sleep=lambda seconds: None))
 
 
 @pytest.fixture

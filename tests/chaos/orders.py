@@ -34,7 +34,7 @@ import without_ray
 from deltalake import DeltaTable, Transaction
 
 from engine.planning.intake import Intake
-from engine.runs import annotate, datasets, pipeline
+from engine.runs import annotate
 from engine.runs.figures import Reporter
 from engine.runs.interrupts import Interrupts
 from engine.runs.result import Run, RunResult
@@ -296,13 +296,10 @@ def run_once(store: Store, paths: Sequence[Path], **options: Any) -> RunResult:
 def without_a_cluster() -> Iterator[pytest.MonkeyPatch]:
     """Runs do without Ray within the block."""
     with pytest.MonkeyPatch.context() as patch:
-        for function in (without_ray.scan, without_ray.prepared, without_ray.read_metadata):
-            patch.setattr(datasets, function.__name__, function)
+        without_ray.replace(patch.setattr)
         patch.setattr(without_ray, "time", SimpleNamespace(sleep=lambda seconds: None))
         # One engine for all runs: each has a thread that watches over it until the process ends.
         patch.setattr(without_ray, "EngineActor", cache(without_ray.EngineActor))
-        patch.setattr(pipeline, "annotate", without_ray.annotate)
-        patch.setattr(pipeline, "pool_resources", without_ray.pool_resources)
         yield patch
 
 

@@ -6,15 +6,23 @@ It starts in a tenth of the time, so that what concerns the table alone can be t
 """
 
 import asyncio
+import itertools
 import random
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
 
+import jobs.annotate
+import jobs.cli
+import jobs.compare
+import jobs.evaluate
+import jobs.replay
 from engine.backends.base import EngineSettings
 from engine.runs import datasets, pipeline
 from engine.sources.read import read_citations, scan_shard
@@ -23,8 +31,9 @@ from engine.steps.annotator import Annotator
 from engine.steps.finish import finish
 from engine.steps.generate import EngineActor
 from engine.steps.prepare import prepare
-from jobs import annotate as job
-from jobs.cli import main
+from engine.tables.layout.files import between, stored_files, touched
+from engine.tables.rows import read_stored
+from schemas.task import Task
 
 
 def scan(shards: list[Shard]) -> pa.Table:
@@ -38,6 +47,39 @@ def prepared(
     for shard, mask in zip(shards, wanted, strict=True):
         for batch in read_citations(shard, mask, batch_citations) if mask.any() else ():
             yield prepare(pa.Table.from_batches([batch]), checkpoint, task)
+
+
+def prepared_rows(
+    table: DeltaTable, pmids: np.ndarray, annotator: Annotator, batch_citations: int
+) -> Iterator[pa.Table]:
+    checkpoint, task = annotator.checkpoint.ref, annotator.task.model_dump_json()
+    for file in touched(stored_files(table), pmids):
+        wanted = between(pmids, file.low, file.high)
+        for batch in read_stored(table.table_uri, file.path, wanted, batch_citations):
+            yield prepare(batch, checkpoint, task)
+
+
+class Batches(list[pa.Table]):
+    """Prepared citations that can be joined with others, as a dataset can."""
+
+    def union(self, *others: Iterable[pa.Table]) -> Iterable[pa.Table]:
+        return itertools.chain(self, *others)
+
+
+def prepared_texts(
+    citations: pa.Table, annotator: Annotator, task: Task, batch_citations: int, one_sentence: bool
+) -> Batches:
+    batches = (
+        citations.slice(i, batch_citations) for i in range(0, len(citations), batch_citations)
+    )
+    return Batches(
+        prepare(b, annotator.checkpoint.ref, task.model_dump_json(), one_sentence) for b in batches
+    )
+
+
+def count_prompts(citations: Iterable[pa.Table]) -> tuple[int, int]:
+    counts = pa.concat_tables([datasets._count(batch) for batch in citations])
+    return pc.sum(counts["prompts"]).as_py(), pc.sum(counts["tokens"]).as_py()
 
 
 def annotate(
@@ -71,11 +113,19 @@ def pool_resources(max_engines: int, tensor_parallel_size: int) -> tuple[float, 
     return 1.0, 0.0, 1
 
 
-if __name__ == "__main__":
-    reads: tuple[Any, ...] = (scan, prepared, read_metadata)
+def replace(put: Callable[[object, str, Any], None] = setattr) -> None:
+    """Put the functions of this module in the place of those that need Ray, by ``put``."""
+    reads: tuple[Any, ...] = (
+        scan, prepared, prepared_rows, prepared_texts, read_metadata, count_prompts,
+    )  # fmt: skip
     for function in reads:
-        setattr(datasets, function.__name__, function)
-    pipeline.annotate = annotate
-    pipeline.pool_resources = pool_resources
-    job.connected = connected
-    main()
+        put(datasets, function.__name__, function)
+    put(pipeline, "annotate", annotate)
+    put(pipeline, "pool_resources", pool_resources)
+    for job in (jobs.annotate, jobs.compare, jobs.evaluate, jobs.replay):
+        put(job, "connected", connected)
+
+
+if __name__ == "__main__":
+    replace()
+    jobs.cli.main()

@@ -1,8 +1,6 @@
 """The whole road with a deterministic backend: what is read, settled, replaced and committed."""
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,9 @@ ROOT = Path(__file__).parents[2]
 FAKE = "fake_backend:FakeBackend"
 Writer = Callable[..., str]
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+WITH_RAY = pytest.mark.usefixtures("ray_session")
+WITHOUT_RAY = pytest.mark.usefixtures("without_ray")
+"""For tests of what concerns the table alone."""
 
 ASPIRIN = (
     1,
@@ -56,6 +56,7 @@ def surfaces(row: dict[str, Any]) -> list[tuple[str, str]]:
     return [(m["entity_type"], m["text"]) for m in row["mentions"]]
 
 
+@WITH_RAY
 def test_a_row_per_citation_with_its_mentions(tmp_path: Path, write_jsonl: Writer) -> None:
     result = annotate(write_jsonl([ASPIRIN, EMPTY, DIABETES]), tmp_path / "t")
     found = rows(tmp_path / "t")
@@ -78,6 +79,7 @@ def test_a_row_per_citation_with_its_mentions(tmp_path: Path, write_jsonl: Write
     assert result.exit_code(strict=True, max_failed=0) == 0
 
 
+@WITHOUT_RAY
 def test_the_stored_schema_is_the_written_one(tmp_path: Path, write_jsonl: Writer) -> None:
     annotate(write_jsonl([ASPIRIN]), tmp_path / "t")
     for name, schema in (("annotations", ANNOTATIONS_SCHEMA), ("runs", RUNS_SCHEMA)):
@@ -90,6 +92,7 @@ def test_the_stored_schema_is_the_written_one(tmp_path: Path, write_jsonl: Write
         assert stored.field(field.name).type == wanted, field.name
 
 
+@WITHOUT_RAY
 def test_what_is_settled_is_not_annotated_again(tmp_path: Path, write_jsonl: Writer) -> None:
     source = write_jsonl([ASPIRIN, EMPTY, DIABETES])
     annotate(source, tmp_path / "t")
@@ -99,6 +102,7 @@ def test_what_is_settled_is_not_annotated_again(tmp_path: Path, write_jsonl: Wri
     assert DeltaTable(tmp_path / "t/annotations").version() == version
 
 
+@WITH_RAY
 def test_a_changed_text_is_annotated_again_and_replaces(
     tmp_path: Path, write_jsonl: Writer
 ) -> None:
@@ -109,6 +113,7 @@ def test_a_changed_text_is_annotated_again_and_replaces(
     assert rows(tmp_path / "t")[1]["text"] == "Ibuprofen and cancer"
 
 
+@WITHOUT_RAY
 def test_of_several_records_the_later_wins_before_the_model_runs(
     tmp_path: Path, write_jsonl: Writer
 ) -> None:
@@ -120,6 +125,7 @@ def test_of_several_records_the_later_wins_before_the_model_runs(
     assert result.figures.prompts == 2
 
 
+@WITHOUT_RAY
 def test_limit_takes_the_first_and_the_next_run_goes_on(
     tmp_path: Path, write_jsonl: Writer
 ) -> None:
@@ -129,6 +135,7 @@ def test_limit_takes_the_first_and_the_next_run_goes_on(
     assert annotate(source, tmp_path / "t").annotated == 4
 
 
+@WITHOUT_RAY
 def test_a_failing_prompt_harms_its_own_citation_only(tmp_path: Path, write_jsonl: Writer) -> None:
     bad = (10, "FAILS", "")
     partial = (11, "FAILS", "We gave aspirin.")
@@ -147,6 +154,7 @@ def test_a_failing_prompt_harms_its_own_citation_only(tmp_path: Path, write_json
     assert (retried.settled, retried.annotated) == (1, 2)
 
 
+@WITH_RAY
 def test_an_engine_that_dies_is_replaced_and_its_batch_done_again(
     tmp_path: Path, write_jsonl: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +168,7 @@ def test_an_engine_that_dies_is_replaced_and_its_batch_done_again(
     assert len(rows(tmp_path / "t")) == 40 and result.failed == 0
 
 
+@WITH_RAY
 def test_an_engine_that_hangs_is_noticed_and_replaced(tmp_path: Path, write_jsonl: Writer) -> None:
     hung = tmp_path / "hung"
     source = write_jsonl([(1, f"HANGS={hung}= aspirin", ""), (2, "Use of aspirin", "")])
@@ -168,6 +177,7 @@ def test_an_engine_that_hangs_is_noticed_and_replaced(tmp_path: Path, write_json
     assert [surfaces(r) for r in rows(tmp_path / "t").values()] == [[("chemical", "aspirin")]] * 2
 
 
+@WITH_RAY
 def test_an_engine_that_always_dies_ends_the_run_after_bounded_tries(
     tmp_path: Path, write_jsonl: Writer
 ) -> None:
@@ -178,6 +188,7 @@ def test_an_engine_that_always_dies_ends_the_run_after_bounded_tries(
     assert [r["outcome"] for r in runs] == ["failed"]
 
 
+@WITH_RAY
 def test_losses_far_apart_do_not_end_a_run(tmp_path: Path, write_jsonl: Writer) -> None:
     # Five engines are lost, by turns with and without a word: more than may be in a row.
     kinds = ("KILLS", "CRASHES")
@@ -195,6 +206,7 @@ def test_losses_far_apart_do_not_end_a_run(tmp_path: Path, write_jsonl: Writer) 
     assert all(r["status"] == "ok" for r in found.values())
 
 
+@WITH_RAY
 def test_a_citation_that_ends_every_engine_fails_and_the_others_do_not(
     tmp_path: Path, write_jsonl: Writer
 ) -> None:
@@ -211,6 +223,7 @@ def test_a_citation_that_ends_every_engine_fails_and_the_others_do_not(
     assert (result.failed, result.exit_code(strict=False, max_failed=0)) == (2, 3)
 
 
+@WITH_RAY
 def test_an_engine_that_fits_nowhere_leaves_the_target_alone(
     tmp_path: Path, write_jsonl: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,6 +242,7 @@ def test_an_engine_that_fits_nowhere_leaves_the_target_alone(
     assert annotate(source, tmp_path / "t", tensor_parallel_size=2).settled == 1
 
 
+@WITH_RAY
 def test_a_context_that_is_too_small_or_too_large_is_refused(
     tmp_path: Path, write_jsonl: Writer
 ) -> None:
@@ -240,6 +254,7 @@ def test_a_context_that_is_too_small_or_too_large_is_refused(
     assert not (tmp_path / "t").exists()
 
 
+@WITH_RAY
 def test_another_checkpoint_in_its_place_ends_the_run_before_a_row_is_stored(
     tmp_path: Path, write_jsonl: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,6 +279,7 @@ def test_another_checkpoint_in_its_place_ends_the_run_before_a_row_is_stored(
     assert (again.annotated, rows(tmp_path / "t")[1]["status"]) == (1, "ok")
 
 
+@WITH_RAY
 def test_commits_are_made_while_the_run_goes_on(
     tmp_path: Path, write_jsonl: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,6 +306,7 @@ def test_commits_are_made_while_the_run_goes_on(
     assert len(rows(tmp_path / "t")) == 100
 
 
+@WITH_RAY
 def test_two_engines_share_the_work(tmp_path: Path, write_jsonl: Writer) -> None:
     source = write_jsonl([(i, f"Aspirin {i}", LONG) for i in range(1, 201)])
     result = annotate(source, tmp_path / "t", engines="2")
@@ -297,6 +314,7 @@ def test_two_engines_share_the_work(tmp_path: Path, write_jsonl: Writer) -> None
     assert len(shares) == 2 and sum(shares) == 200 and shares[0] > 40
 
 
+@WITHOUT_RAY
 def test_other_entity_types_need_force_and_then_replace(
     tmp_path: Path, write_jsonl: Writer
 ) -> None:
@@ -312,6 +330,7 @@ def test_other_entity_types_need_force_and_then_replace(
     annotate(both, tmp_path / "t", entity_types=["gene"])
 
 
+@WITHOUT_RAY
 def test_force_leaves_rows_alone_where_the_sources_were_not_read_in_full(
     tmp_path: Path, write_jsonl: Writer
 ) -> None:
@@ -325,6 +344,7 @@ def test_force_leaves_rows_alone_where_the_sources_were_not_read_in_full(
         annotate(write_jsonl([ASPIRIN]), tmp_path / "t", force=True, limit=1)
 
 
+@WITH_RAY
 def test_dry_run_counts_and_writes_nothing(tmp_path: Path, write_jsonl: Writer) -> None:
     source = write_jsonl([ASPIRIN, EMPTY, DIABETES])
     result = annotate(source, tmp_path / "t", dry_run=True)
@@ -337,6 +357,7 @@ def test_dry_run_counts_and_writes_nothing(tmp_path: Path, write_jsonl: Writer) 
     assert annotate(source, tmp_path / "t", dry_run=True).settled == 3
 
 
+@WITHOUT_RAY
 def test_no_text_leaves_text_null_and_still_settles(tmp_path: Path, write_jsonl: Writer) -> None:
     source = write_jsonl([ASPIRIN])
     annotate(source, tmp_path / "t", store_text=False)
@@ -345,6 +366,7 @@ def test_no_text_leaves_text_null_and_still_settles(tmp_path: Path, write_jsonl:
     assert annotate(source, tmp_path / "t").settled == 1
 
 
+@WITHOUT_RAY
 def test_runs_and_annotators_say_what_was_done(tmp_path: Path, write_jsonl: Writer) -> None:
     source = write_jsonl([ASPIRIN, EMPTY])
     result = annotate(source, tmp_path / "t")
@@ -359,6 +381,7 @@ def test_runs_and_annotators_say_what_was_done(tmp_path: Path, write_jsonl: Writ
     assert known["entity_types"] == ["disease", "chemical", "gene"]
 
 
+@WITHOUT_RAY
 def test_the_store_reads_from_any_uri(tmp_path: Path, write_jsonl: Writer) -> None:
     target = (tmp_path / "t").as_uri()
     source = Path(write_jsonl([ASPIRIN])).as_uri()
@@ -373,22 +396,3 @@ def test_a_fault_of_the_aligner_is_the_prompts_own() -> None:
     for answer in ("", "<mark>", "</mark>", "<mark></mark>", "x" * 1000, "<mark>a</mark>" * 100):
         alignment = align_mentions("some source", mark.decode(answer))
         assert alignment.placed == []
-
-
-@pytest.mark.chaos
-def test_two_runs_at_once_store_nothing_twice(tmp_path: Path, write_jsonl: Writer) -> None:
-    # Processes with a cluster each: on one of two cores, two runs would wait for each other's.
-    source = write_jsonl([(i, f"Aspirin {i}", LONG) for i in range(1, 81)])
-    config = AnnotateConfig(
-        sources=[source], to=str(tmp_path / "t"), backend=FAKE, commit_every_rows=8
-    )
-    code = (
-        "import sys; from jobs.annotate import run;"
-        "from schemas.configs.annotate import AnnotateConfig;"
-        "print(run(AnnotateConfig.model_validate_json(sys.argv[1])).annotated)"
-    )
-    command = [sys.executable, "-c", code, config.model_dump_json()]
-    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    annotated = [int(r.communicate(timeout=240)[0]) for r in runs]
-    assert sorted(rows(tmp_path / "t")) == list(range(1, 81))
-    assert sum(annotated) == 80

@@ -21,7 +21,15 @@ from schemas.examples import EXAMPLES_SCHEMA
 ROOT = Path(__file__).parents[2]
 FAKE = "fake_backend:FakeBackend"
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+WITH_RAY = pytest.mark.usefixtures("ray_session")
+
+
+@pytest.fixture(autouse=True)
+def road(request: pytest.FixtureRequest) -> None:
+    """Without Ray, but for the tests that ask for it."""
+    if "ray_session" not in request.fixturenames:
+        request.getfixturevalue("without_ray")
+
 
 Gold = dict[str, str]
 """Surface to entity type: the first occurrence of each is gold."""
@@ -73,6 +81,7 @@ def by_name(result: EvaluateResult) -> dict[tuple[str | None, str | None], tuple
 # Through the pipeline
 
 
+@WITH_RAY
 def test_scores_by_corpus_and_type(write: Writer) -> None:
     source = write(
         numbered(
@@ -268,6 +277,7 @@ def test_one_way_of_evaluating_at_a_time(options: dict[str, Any]) -> None:
 # An untuned model
 
 
+@WITH_RAY
 def test_few_shot_prompts_with_examples_of_the_training_split(
     tmp_path: Path, write: Writer
 ) -> None:
