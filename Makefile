@@ -16,7 +16,7 @@ demo: $(INSTALLED)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh docs/demo.sh $(DEMO)
 
 test: $(INSTALLED)
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --durations 10
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10
 
 test-fast: $(INSTALLED)
 	$(BIN)/pytest -q --numprocesses 2 --dist loadfile -m "not slow and not chaos and not vllm and not ray"

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,27 +19,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "ray_session" in getattr(item, "fixturenames", ()):
             item.add_marker("ray")
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With all tests, one process of pytest-xdist runs the files that take a cluster, which share
-    the session's, and the other one the rest."""
-    from xdist.scheduler import LoadFileScheduling
-
-    class Files(LoadFileScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.partition("::")[0]
-            return "cluster" if not config.option.markexpr and _takes_a_cluster(file) else file
-
-    return Files(config, log)
-
-
-@cache
-def _takes_a_cluster(file: str) -> bool:
-    text = (ROOT / file).read_text(encoding="utf-8")
-    starts = "pytest.mark.slow" in text or "pytest.mark.chaos" in text
-    own = file.startswith("tests/jobs/") or file == "tests/chaos/test_kills.py"
-    return "ray_session" in text or (own and starts)
 
 
 @pytest.fixture(scope="session")
