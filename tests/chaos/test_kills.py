@@ -12,7 +12,7 @@ pytestmark = pytest.mark.chaos
 
 def test_each_kind_of_kill_with_ray(tmp_path: Path) -> None:
     # Of this seed's kills the first two leave the run going: of three runs, two are killed.
-    figures = chaos(tmp_path, 4, [4], citations=1000, seconds=0.4, from_older=False)
+    figures = chaos(tmp_path, 4, [4], citations=800, seconds=0.4, from_older=False)
     assert figures["wrong"] == []
     assert figures["kills"] == dict.fromkeys(KINDS, 1)
     assert figures["repeated_after_a_run_was_killed"] <= figures["uncommitted_when_killed"]

@@ -152,9 +152,9 @@ def test_however_often_a_run_is_overtaken_its_files_are_stored_once(
 
 
 def test_random_orders(tmp_path: Path) -> None:
-    figures = play(tmp_path, range(1, 8))
+    figures = play(tmp_path, range(1, 6))
     assert figures["wrong"] == []
-    assert figures["runs"] > 50
+    assert figures["runs"] > 35
 
 
 def test_a_turn_finishes_a_baseline_with_a_record_without_pmid(

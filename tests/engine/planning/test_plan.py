@@ -54,7 +54,7 @@ def scanned(shards: list[list[Key]]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=SCAN_SCHEMA)
 
 
-@pytest.fixture(params=[4_000_000, 1], ids=["at-once", "one-by-one"], autouse=True)
+@pytest.fixture(params=[4_000_000, 3], ids=["at-once", "three-at-a-time"], autouse=True)
 def at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PMIDS_AT_ONCE", request.param)
 
