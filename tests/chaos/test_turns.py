@@ -38,9 +38,9 @@ def test_no_two_turns_are_at_it_at_once(tmp_path: Path) -> None:
         return subprocess.Popen(words, stderr=subprocess.PIPE)
 
     rng, running, killed = random.Random(1), [start() for _ in range(3)], set[int]()
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 360
     while (turns := log.read_text().count("in ")) < TURNS:
-        assert time.monotonic() < deadline, f"{turns} turns in two minutes"
+        assert time.monotonic() < deadline, f"{turns} turns in six minutes"
         if turns >= (len(killed) + 1) * PER_KILL:
             i = rng.randrange(len(running))
             running[i].kill()
@@ -50,7 +50,7 @@ def test_no_two_turns_are_at_it_at_once(tmp_path: Path) -> None:
         time.sleep(0.01)
     stop.touch()
     for process in running:
-        said = process.communicate(timeout=60)[1]
+        said = process.communicate(timeout=240)[1]
         assert process.returncode == 0, said.decode()
     inside = None
     for line in log.read_text().splitlines():

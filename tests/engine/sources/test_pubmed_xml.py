@@ -948,7 +948,7 @@ def test_entity_bombs(entities: str, record: str) -> None:
     records, damage = read_damaged(file_of(record, doctype=f"<!DOCTYPE x [{entities}]>"))
     assert records == []
     assert damage.place == "at the start"
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 10
     assert peak_mb() - memory < 32
 
 

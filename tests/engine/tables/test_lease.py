@@ -105,7 +105,7 @@ def test_of_processes_that_start_at_once_one_comes_first(tmp_path: Path) -> None
         assert process.stdin
         process.stdin.write("\n")
         process.stdin.flush()
-    answers = [process.communicate(timeout=60)[0].strip() for process in started]
+    answers = [process.communicate(timeout=240)[0].strip() for process in started]
     assert sorted(answers) == ["False", "False", "False", "True"]
     entry = Lease(str(tmp_path / "lock")).entry
     assert entry and entry.owner == str(answers.index("True"))
