@@ -25,7 +25,7 @@ _NAMED = 3
 
 
 def check_paths(uris: Sequence[str]) -> None:
-    """Refuse absolute paths that are on the driver's machine, but not on all others of the cluster.
+    """Refuse absolute paths that are not on all nodes of the cluster, but on the driver's machine.
     URIs, hub ids and the name of the embedded checkpoint are passed over.
 
     Raises:
@@ -45,18 +45,17 @@ def check_backend(name: str) -> None:
 
 
 def _check(ask: Callable[[Any], str | None], what: Any, expected: str) -> None:
-    """Ask every node but the driver's, at once; ``ask`` gives what is wrong there."""
-    if not ray.is_initialized():
+    """Ask all nodes at once, if there are several; ``ask`` gives what is wrong there."""
+    nodes = [n for n in ray.nodes() if n["Alive"]] if ray.is_initialized() else []
+    if len(nodes) < 2:
         return
-    own = ray.get_runtime_context().get_node_id()
-    others = [n for n in ray.nodes() if n["Alive"] and n["NodeID"] != own]
     asked = {
         ray.remote(num_cpus=0, max_retries=0)(ask)
         .options(scheduling_strategy=NodeAffinitySchedulingStrategy(n["NodeID"], soft=False))
         .remote(what): n
-        for n in others
+        for n in nodes
     }
-    done, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER_S) if asked else ([], 0)
+    done, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER_S)
     faults: dict[str, list[str]] = {}
     for answer in done:
         try:

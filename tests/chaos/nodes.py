@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,12 @@ class Cluster:
         port = self.address.rpartition(":")[2]
         self._start("head", "--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false")
 
-    def add(self, name: str) -> None:
-        """Start a node with room for one engine, and one core for other tasks."""
-        self._start(name, f"--address={self.address}", "--num-cpus=2")
+    def add(self, name: str, without: Path | None = None) -> None:
+        """Start a node with room for one engine, and one core for other tasks. To it, the folder
+        ``without`` is empty: it has a mount of its own there."""
+        hide = f"mount -t tmpfs tmpfs '{without}' && exec \"$@\""
+        alone = ["unshare", "--mount", "sh", "-c", hide, "sh"] if without else []
+        self._start(name, f"--address={self.address}", "--num-cpus=2", before=alone)
 
     def kill(self, name: str) -> None:
         """End a node and all its processes at once, without a word."""
@@ -72,11 +76,11 @@ class Cluster:
         for name in list(self._nodes):
             self.kill(name)
 
-    def _start(self, name: str, *told: str) -> None:
+    def _start(self, name: str, *told: str, before: Sequence[str] = ()) -> None:
         ray, said = Path(sys.executable).with_name("ray"), self._folder / f"{name}.log"
         with said.open("wb") as log:
             self._nodes[name] = subprocess.Popen(
-                [ray, "start", "--block", "--object-store-memory=200000000", *told],
+                [*before, ray, "start", "--block", "--object-store-memory=200000000", *told],
                 env=self.env | {NODE: name}, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         deadline = time.monotonic() + 60
