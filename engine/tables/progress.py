@@ -19,7 +19,7 @@ NOTE = "pubmark.progress"
 @dataclass(frozen=True, slots=True)
 class Progress:
     """A run so far: of ``planned`` citations to annotate, ``done`` came back, ``failed`` of them
-    failed or in part. ``by_engine`` has the citations of each engine."""
+    failed or in part. ``by_engine`` has the citations of each engine, or of those that did most."""
 
     job: str
     annotator: str
