@@ -145,8 +145,9 @@ def make_plan(
                 _DECIDE, {"annotator": annotator, "retry": list(retry), "outdated": outdated}
             )
             found = _winners(db, _TO_ANNOTATE)
-            wanted[citations.positions(found)] = True
-            present[citations.positions(found)] = found["present"]
+            at = citations.positions(found)
+            wanted[at] = True
+            present[at] = found["present"]
             revised[citations.positions(_winners(db, ("metadata_changed",)))] = True
             gone.append(
                 db.execute("SELECT pmid FROM winner WHERE state = 'deleted'").fetchnumpy()["pmid"]
